@@ -1,0 +1,55 @@
+/* arch.h - the machine: system calls that leave errno alone, fences, x86-64 facts.
+ *
+ * Everything here may be used in a signal handler, in the child before its atfork handlers have run,
+ * and on the hot path. Only x86-64 Linux is known so far; another machine is another file like this. */
+#ifndef FS_ARCH_H
+#define FS_ARCH_H
+
+#include <stdint.h>
+
+#if !defined(__x86_64__) || !defined(__linux__)
+#error "forksafe knows x86-64 Linux only"
+#endif
+
+#define fs_likely(x) __builtin_expect(!!(x), 1)
+#define fs_unlikely(x) __builtin_expect(!!(x), 0)
+
+/* Returns what the kernel returned: a negative errno value on failure. */
+static inline long fs_syscall6(long nr, long a, long b, long c, long d, long e, long f) {
+    long ret;
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = e;
+    register long r9 __asm__("r9") = f;
+    __asm__ volatile("syscall"
+                     : "=a"(ret)
+                     : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return ret;
+}
+
+#define fs_syscall0(nr) fs_syscall6(nr, 0, 0, 0, 0, 0, 0)
+#define fs_syscall1(nr, a) fs_syscall6(nr, (long)(a), 0, 0, 0, 0, 0)
+#define fs_syscall2(nr, a, b) fs_syscall6(nr, (long)(a), (long)(b), 0, 0, 0, 0)
+#define fs_syscall3(nr, a, b, c) fs_syscall6(nr, (long)(a), (long)(b), (long)(c), 0, 0, 0)
+#define fs_syscall4(nr, a, b, c, d)                                                                \
+    fs_syscall6(nr, (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
+
+/* Keeps the compiler from moving memory accesses across; costs no instruction. The processor's own
+ * order is made sure of by the other side (world.c, heavy_barrier). */
+#define fs_compiler_barrier() __atomic_signal_fence(__ATOMIC_SEQ_CST)
+
+#define fs_load(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+#define fs_store(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+#define fs_load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+#define fs_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+
+static inline void fs_cpu_relax(void) { __builtin_ia32_pause(); }
+
+/* The caller's stack address, for telling a live frame from one that was jumped out of. */
+static inline __attribute__((always_inline)) uintptr_t fs_frame(void) {
+    uintptr_t frame;
+    __asm__("mov %%rsp, %0" : "=r"(frame));
+    return frame;
+}
+
+#endif

@@ -1,0 +1,53 @@
+/* config.h - what the user asked for, from FORKSAFE_* in the environment.
+ *
+ * Read once, when the library starts; never changes afterwards. */
+#ifndef FS_CONFIG_H
+#define FS_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum fs_mode { FS_MODE_REPAIR, FS_MODE_OFF };
+enum fs_suspend { FS_SUSPEND_SIGNAL, FS_SUSPEND_GATE };
+enum fs_semaphores { FS_SEM_AUTO, FS_SEM_OFF };
+
+enum { FS_OPAQUE_MAX = 1024 };
+
+struct fs_config {
+    int mode;        /* enum fs_mode */
+    int deadline_ms; /* how long a fork may wait for a holder, in milliseconds */
+    int suspend;     /* enum fs_suspend */
+    int signal;      /* the suspend signal; 0: one that the program does not use */
+    int semaphores;  /* enum fs_semaphores */
+    char opaque[FS_OPAQUE_MAX]; /* module names with ':' between, or "" */
+};
+
+extern struct fs_config fs_config;
+
+/* How an option's value is written. */
+enum fs_option_kind { FS_OPTION_CHOICE, FS_OPTION_NUMBER, FS_OPTION_SIGNAL, FS_OPTION_LIST };
+
+/* One row of the options table: the parser, the documentation test and the unit tests read it. */
+struct fs_option {
+    const char *name;
+    enum fs_option_kind kind;
+    size_t offset;              /* of the field in struct fs_config */
+    const char *const *choices; /* FS_OPTION_CHOICE: names in the order of their values, then NULL */
+    int minimum, maximum;       /* FS_OPTION_NUMBER */
+    const char *fallback;       /* the default, as a user would write it */
+    const char *help;
+};
+
+extern const struct fs_option fs_options[];
+extern const size_t fs_option_count;
+
+/* Fills `config` from the environment as `lookup` gives it. Each bad value is told to `complain` as
+ * one line, without a newline, and its default is used. */
+void fs_config_read(struct fs_config *config, const char *(*lookup)(const char *name),
+                    void (*complain)(const char *line));
+
+/* Fills fs_config from the process's environment, or from nothing at all in a program that runs
+ * with more rights than its caller (AT_SECURE). Complaints go to stderr. */
+void fs_config_init(void);
+
+#endif

@@ -1,0 +1,55 @@
+/* C11's mutexes, which are glibc's own inside (nptl/thrd_priv.h), with C11's results. */
+#include "hook.h"
+
+static int taken(struct fs_thread *self, mtx_t *mutex, uint32_t slot, int result) {
+    if (result == thrd_success) {
+        fs_held(self, mutex, slot);
+    } else {
+        fs_leave(self, mutex, slot);
+    }
+    return result;
+}
+
+#define TAKE(call)                                                                                 \
+    struct fs_thread *self = fs_current();                                                         \
+    if (fs_unlikely(self == NULL)) {                                                               \
+        return call;                                                                               \
+    }                                                                                              \
+    uint32_t slot = fs_enter(self, mutex, FS_KIND_MUTEX, FS_CALLER());                             \
+    return taken(self, mutex, slot, call)
+
+FS_EXPORT int mtx_lock(mtx_t *mutex) { TAKE(fs_real.mtx_lock(mutex)); }
+
+FS_EXPORT int mtx_trylock(mtx_t *mutex) { TAKE(fs_real.mtx_trylock(mutex)); }
+
+FS_EXPORT int mtx_timedlock(mtx_t *restrict mutex, const struct timespec *restrict deadline) {
+    TAKE(fs_real.mtx_timedlock(mutex, deadline));
+}
+
+FS_EXPORT int mtx_unlock(mtx_t *mutex) {
+    struct fs_thread *self = fs_current();
+    if (fs_unlikely(self == NULL)) {
+        return fs_real.mtx_unlock(mutex);
+    }
+    uint32_t slot = fs_leaving(self, mutex);
+    int result = fs_real.mtx_unlock(mutex);
+    fs_released(self, mutex, slot, FS_KIND_MUTEX, result == thrd_success ? 0 : EPERM);
+    return result;
+}
+
+FS_EXPORT int mtx_init(mtx_t *mutex, int type) {
+    struct fs_thread *self = fs_current();
+    int result = fs_real.mtx_init(mutex, type);
+    if (result == thrd_success && self != NULL) {
+        fs_forget(self, mutex);
+    }
+    return result;
+}
+
+FS_EXPORT void mtx_destroy(mtx_t *mutex) {
+    struct fs_thread *self = fs_current();
+    fs_real.mtx_destroy(mutex);
+    if (self != NULL) {
+        fs_forget(self, mutex);
+    }
+}

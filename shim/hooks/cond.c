@@ -1,0 +1,111 @@
+/* Condition variables, POSIX's and C11's.
+ *
+ * A waiter is DETACHED and does not hold its mutex. It wakes up with the mutex, taken inside glibc
+ * without a look at our gate; if the world is stopped then, it gives the mutex back, parks, and
+ * takes it again: for the program it has just been woken later. */
+#include "hook.h"
+
+#include "../layout.h"
+
+struct wait {
+    struct fs_thread *self;
+    void *mutex;
+    const void *mutex_caller; /* where the program took the mutex */
+    uint32_t before;          /* the state to go back to */
+    bool recorded;            /* the mutex was in the inventory */
+};
+
+/* The state changes before the depth goes down: there is no moment in which the thread looks as if
+ * it ran freely, and could be sent a signal that would end the wait. */
+static struct wait wait_begin(struct fs_thread *self, void *cond, void *mutex,
+                              const void *caller) {
+    struct wait wait = {.self = self, .mutex = mutex};
+    fs_wait_begin(self, FS_KIND_COND, cond, mutex, caller);
+    wait.before = fs_detached(self);
+    uint32_t slot = fs_find_entry(self, mutex);
+    wait.recorded = slot != FS_NO_SLOT;
+    if (wait.recorded) {
+        wait.mutex_caller = self->entries[slot].caller;
+        fs_pop(self, slot);
+    }
+    return wait;
+}
+
+/* Woken while the world is stopped, and holding nothing but the mutex. */
+static void yield_mutex(struct wait *wait) {
+    struct fs_thread *self = wait->self;
+    if (self->depth != 1 || fs_mutex_robust(wait->mutex) || !fs_stop_wanted(self)) {
+        return;
+    }
+    int saved_errno = errno;
+    uint32_t slot = fs_leaving(self, wait->mutex);
+    if (fs_released(self, wait->mutex, slot, FS_KIND_MUTEX,
+                    fs_real.pthread_mutex_unlock(wait->mutex)) == 0) {
+        slot = fs_enter(self, wait->mutex, FS_KIND_MUTEX, wait->mutex_caller);
+        fs_taken(self, wait->mutex, slot, fs_real.pthread_mutex_lock(wait->mutex));
+    }
+    errno = saved_errno;
+}
+
+static void wait_end(struct wait *wait) {
+    struct fs_thread *self = wait->self;
+    if (wait->recorded) {
+        fs_enter_held(self, wait->mutex, FS_KIND_MUTEX, wait->mutex_caller);
+    }
+    fs_wait_end(self);
+    fs_store(&self->state, wait->before);
+    fs_compiler_barrier();
+    if (fs_unlikely(fs_load(&fs_stop) != 0)) {
+        yield_mutex(wait);
+    }
+}
+
+/* The whole body of a hook that waits. */
+#define WAIT(cond, mutex, call)                                                                    \
+    struct fs_thread *self = fs_current();                                                         \
+    if (fs_unlikely(self == NULL)) {                                                               \
+        return call;                                                                               \
+    }                                                                                              \
+    struct wait wait = wait_begin(self, cond, mutex, FS_CALLER());                                 \
+    int result = call;                                                                             \
+    wait_end(&wait);                                                                               \
+    return result
+
+FS_EXPORT int pthread_cond_wait(pthread_cond_t *restrict cond, pthread_mutex_t *restrict mutex) {
+    WAIT(cond, mutex, fs_real.pthread_cond_wait(cond, mutex));
+}
+
+FS_EXPORT int pthread_cond_timedwait(pthread_cond_t *restrict cond,
+                                     pthread_mutex_t *restrict mutex,
+                                     const struct timespec *restrict deadline) {
+    WAIT(cond, mutex, fs_real.pthread_cond_timedwait(cond, mutex, deadline));
+}
+
+FS_EXPORT int pthread_cond_clockwait(pthread_cond_t *restrict cond,
+                                     pthread_mutex_t *restrict mutex, clockid_t clock,
+                                     const struct timespec *restrict deadline) {
+    WAIT(cond, mutex, fs_real.pthread_cond_clockwait(cond, mutex, clock, deadline));
+}
+
+FS_EXPORT int cnd_wait(cnd_t *cond, mtx_t *mutex) {
+    WAIT(cond, mutex, fs_real.cnd_wait(cond, mutex));
+}
+
+FS_EXPORT int cnd_timedwait(cnd_t *restrict cond, mtx_t *restrict mutex,
+                            const struct timespec *restrict deadline) {
+    WAIT(cond, mutex, fs_real.cnd_timedwait(cond, mutex, deadline));
+}
+
+FS_EXPORT int pthread_cond_signal(pthread_cond_t *cond) {
+    FS_PASS(FS_KIND_COND, cond, fs_real.pthread_cond_signal(cond));
+}
+
+FS_EXPORT int pthread_cond_broadcast(pthread_cond_t *cond) {
+    FS_PASS(FS_KIND_COND, cond, fs_real.pthread_cond_broadcast(cond));
+}
+
+FS_EXPORT int cnd_signal(cnd_t *cond) { FS_PASS(FS_KIND_COND, cond, fs_real.cnd_signal(cond)); }
+
+FS_EXPORT int cnd_broadcast(cnd_t *cond) {
+    FS_PASS(FS_KIND_COND, cond, fs_real.cnd_broadcast(cond));
+}

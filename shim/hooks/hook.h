@@ -1,0 +1,75 @@
+/* hook.h - what the hooks share. A hook notes, calls the real function, notes, and keeps errno as
+ * the real function left it. A thread without a record (fs_current() is NULL) goes straight
+ * through. */
+#ifndef FS_HOOK_H
+#define FS_HOOK_H
+
+#include <errno.h>
+
+#include "../inventory.h"
+#include "../real.h"
+#include "../registry.h"
+#include "../world.h"
+
+/* A lock call returned `error`: 0 and EOWNERDEAD mean that the caller has it. */
+static inline int fs_taken(struct fs_thread *self, const void *object, uint32_t slot, int error) {
+    if (fs_likely(error == 0 || error == EOWNERDEAD)) {
+        fs_held(self, object, slot);
+    } else {
+        fs_leave(self, object, slot);
+    }
+    return error;
+}
+
+static inline int fs_released(struct fs_thread *self, const void *object, uint32_t slot,
+                              enum fs_kind kind, int error) {
+    if (fs_likely(error == 0)) {
+        fs_left(self, object, slot, kind);
+    } else {
+        fs_kept(self, object, slot);
+    }
+    return error;
+}
+
+/* The whole body of a hook that takes or releases a lock and returns 0 or an error number. */
+#define FS_TAKE(kind, object, call)                                                                \
+    struct fs_thread *self = fs_current();                                                         \
+    if (fs_unlikely(self == NULL)) {                                                               \
+        return call;                                                                               \
+    }                                                                                              \
+    uint32_t slot = fs_enter(self, object, kind, FS_CALLER());                                     \
+    return fs_taken(self, object, slot, call)
+
+#define FS_RELEASE(kind, object, call)                                                             \
+    struct fs_thread *self = fs_current();                                                         \
+    if (fs_unlikely(self == NULL)) {                                                               \
+        return call;                                                                               \
+    }                                                                                              \
+    uint32_t slot = fs_leaving(self, object);                                                      \
+    return fs_released(self, object, slot, kind, call)
+
+/* ... that only passes through a section of libc which must not be cut by a fork. */
+#define FS_PASS(kind, object, call)                                                                \
+    struct fs_thread *self = fs_current();                                                         \
+    if (fs_unlikely(self == NULL)) {                                                               \
+        return call;                                                                               \
+    }                                                                                              \
+    uint32_t slot = fs_enter(self, object, kind, FS_CALLER());                                     \
+    __typeof__(call) passed = call;                                                                \
+    fs_leave(self, object, slot);                                                                  \
+    return passed
+
+/* ... that initialises or destroys a lock: whatever was recorded of it is over. */
+#define FS_RENEW(object, call)                                                                     \
+    struct fs_thread *self = fs_current();                                                         \
+    int error = call;                                                                              \
+    if (error == 0 && self != NULL) {                                                              \
+        fs_forget(self, object);                                                                   \
+    }                                                                                              \
+    return error
+
+/* Another exported name for one of ours: glibc's second names, which old binaries link to. */
+#define FS_ALSO(alias, name)                                                                       \
+    __asm__(".globl " #alias "\n\t.type " #alias ", @function\n\t.set " #alias ", " #name)
+
+#endif

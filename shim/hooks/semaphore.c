@@ -1,0 +1,75 @@
+/* Semaphores. One that has been used as a lock alone is treated as one; at any other, those who
+ * wait are DETACHED. */
+#include "hook.h"
+
+#include "../config.h"
+#include "../layout.h"
+
+static bool are_watched(void) {
+    return fs_config.semaphores == FS_SEM_AUTO && fs_layout_known(FS_KIND_SEMAPHORE);
+}
+
+FS_EXPORT int sem_init(sem_t *sem, int shared, unsigned value) {
+    struct fs_thread *self = fs_current();
+    int result = fs_real.sem_init(sem, shared, value);
+    if (result == 0 && self != NULL) {
+        fs_forget(self, sem);
+        if (!shared && are_watched()) {
+            fs_sem_note_init(sem, value);
+        }
+    }
+    return result;
+}
+
+static int waited_lock(struct fs_thread *self, sem_t *sem, uint32_t slot, int result) {
+    if (result == 0) {
+        fs_sem_note_wait(sem, self->owner_id);
+        fs_held(self, sem, slot);
+    } else {
+        fs_leave(self, sem, slot);
+    }
+    return result;
+}
+
+static int waited(struct fs_thread *self, sem_t *sem, uint32_t before, int result) {
+    if (result == 0) {
+        fs_sem_note_wait(sem, self->owner_id);
+    }
+    fs_attach(self, before);
+    return result;
+}
+
+#define WAIT(call)                                                                                 \
+    struct fs_thread *self = fs_current();                                                         \
+    if (fs_unlikely(self == NULL)) {                                                               \
+        return call;                                                                               \
+    }                                                                                              \
+    if (fs_sem_is_lock(sem)) {                                                                     \
+        uint32_t slot = fs_enter(self, sem, FS_KIND_SEMAPHORE, FS_CALLER());                       \
+        return waited_lock(self, sem, slot, call);                                                 \
+    }                                                                                              \
+    uint32_t before = fs_detach(self);                                                             \
+    return waited(self, sem, before, call)
+
+FS_EXPORT int sem_wait(sem_t *sem) { WAIT(fs_real.sem_wait(sem)); }
+
+FS_EXPORT int sem_trywait(sem_t *sem) { WAIT(fs_real.sem_trywait(sem)); }
+
+FS_EXPORT int sem_timedwait(sem_t *restrict sem, const struct timespec *restrict deadline) {
+    WAIT(fs_real.sem_timedwait(sem, deadline));
+}
+
+FS_EXPORT int sem_clockwait(sem_t *restrict sem, clockid_t clock,
+                            const struct timespec *restrict deadline) {
+    WAIT(fs_real.sem_clockwait(sem, clock, deadline));
+}
+
+FS_EXPORT int sem_post(sem_t *sem) {
+    struct fs_thread *self = fs_current();
+    if (fs_unlikely(self == NULL)) {
+        return fs_real.sem_post(sem);
+    }
+    fs_sem_note_post(sem, self->owner_id);
+    uint32_t slot = fs_leaving(self, sem);
+    return fs_released(self, sem, slot, FS_KIND_SEMAPHORE, fs_real.sem_post(sem));
+}

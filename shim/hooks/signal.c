@@ -1,0 +1,180 @@
+/* Signals: the program does not see the suspend signal, cannot block it, and may have its number. */
+#include "hook.h"
+
+#include "../suspend.h"
+
+/* --- actions --------------------------------------------------------------------------------- */
+
+/* The masks that the program gave its handlers had the suspend signal's bit in them; sigaction
+ * shows it to the program again. */
+static struct {
+    bool masked;
+} actions[_NSIG];
+
+static bool is_handler(const struct sigaction *action) {
+    return action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN;
+}
+
+/* Nobody forks while an action is changed: the suspend signal may be on the move. */
+static int set_action(int signo, const struct sigaction *action, struct sigaction *old) {
+    fs_suspend_give_way(signo);
+    struct sigaction open = *action;
+    int ours = fs_suspend_signal();
+    bool masked = ours != 0 && sigismember(&open.sa_mask, ours) == 1;
+    if (masked) {
+        sigdelset(&open.sa_mask, ours);
+    }
+    int result = fs_real.sigaction(signo, &open, old);
+    if (result == 0) {
+        if (is_handler(action)) {
+            fs_program_has_handlers = true;
+        }
+        if (old != NULL && actions[signo].masked && ours != 0) {
+            sigaddset(&old->sa_mask, ours);
+        }
+        actions[signo].masked = masked;
+    }
+    return result;
+}
+
+static int get_action(int signo, struct sigaction *old) {
+    int ours = fs_suspend_signal();
+    if (ours != 0 && signo == ours) {
+        *old = (struct sigaction){.sa_handler = SIG_DFL};
+        return 0;
+    }
+    int result = fs_real.sigaction(signo, NULL, old);
+    if (result == 0 && actions[signo].masked && ours != 0) {
+        sigaddset(&old->sa_mask, ours);
+    }
+    return result;
+}
+
+FS_EXPORT int sigaction(int signo, const struct sigaction *restrict action,
+                        struct sigaction *restrict old) {
+    struct fs_thread *self = fs_current();
+    if (self == NULL || (action == NULL && old == NULL)) {
+        return fs_real.sigaction(signo, action, old);
+    }
+    uint32_t slot = fs_enter(self, actions, FS_KIND_CRITICAL, FS_CALLER());
+    int result = action != NULL ? set_action(signo, action, old) : get_action(signo, old);
+    fs_leave(self, actions, slot);
+    return result;
+}
+
+FS_ALSO(__sigaction, sigaction);
+
+/* signal() and its relatives differ in flags only, and set no mask: the real one does the work. */
+#define SIGNAL(name)                                                                               \
+    FS_EXPORT __sighandler_t name(int signo, __sighandler_t handler) {                             \
+        struct fs_thread *self = fs_current();                                                     \
+        if (self == NULL) {                                                                        \
+            return fs_real.name(signo, handler);                                                   \
+        }                                                                                          \
+        uint32_t slot = fs_enter(self, actions, FS_KIND_CRITICAL, FS_CALLER());                    \
+        fs_suspend_give_way(signo);                                                                \
+        __sighandler_t old = fs_real.name(signo, handler);                                         \
+        if (old != SIG_ERR) {                                                                      \
+            actions[signo].masked = false;                                                         \
+            fs_program_has_handlers |= handler != SIG_DFL && handler != SIG_IGN;                   \
+        }                                                                                          \
+        fs_leave(self, actions, slot);                                                             \
+        return old;                                                                                \
+    }
+SIGNAL(signal)
+SIGNAL(bsd_signal)
+SIGNAL(ssignal)
+SIGNAL(sysv_signal)
+SIGNAL(__sysv_signal)
+
+/* --- masks ----------------------------------------------------------------------------------- */
+
+/* What the program believes: blocked or not. */
+static bool next_belief(bool now, int how, bool in_set) {
+    switch (how) {
+    case SIG_BLOCK:
+        return now || in_set;
+    case SIG_UNBLOCK:
+        return now && !in_set;
+    default:
+        return in_set;
+    }
+}
+
+static int change_mask(__typeof__(sigprocmask) *real, int how, const sigset_t *set,
+                       sigset_t *old) {
+    struct fs_thread *self = fs_current();
+    int ours = fs_suspend_signal();
+    if (self == NULL || ours == 0) {
+        return real(how, set, old);
+    }
+    bool believed = self->masks_suspend;
+    sigset_t open;
+    bool in_set = false;
+    if (set != NULL) {
+        open = *set;
+        in_set = sigismember(&open, ours) == 1;
+        sigdelset(&open, ours);
+    }
+    int result = real(how, set != NULL ? &open : NULL, old);
+    if (result == 0) {
+        if (set != NULL) {
+            self->masks_suspend = next_belief(believed, how, in_set);
+        }
+        if (old != NULL && believed) {
+            sigaddset(old, ours);
+        }
+    }
+    return result;
+}
+
+FS_EXPORT int sigprocmask(int how, const sigset_t *restrict set, sigset_t *restrict old) {
+    return change_mask(fs_real.sigprocmask, how, set, old);
+}
+
+FS_EXPORT int pthread_sigmask(int how, const sigset_t *restrict set, sigset_t *restrict old) {
+    return change_mask(fs_real.pthread_sigmask, how, set, old);
+}
+
+/* --- accepting signals ------------------------------------------------------------------------- */
+
+static const sigset_t *without_ours(const sigset_t *set, sigset_t *copy) {
+    int ours = fs_suspend_signal();
+    if (ours == 0 || set == NULL) {
+        return set;
+    }
+    *copy = *set;
+    sigdelset(copy, ours);
+    return copy;
+}
+
+#define ACCEPT(call)                                                                               \
+    sigset_t copy;                                                                                 \
+    struct fs_thread *self = fs_current();                                                         \
+    set = without_ours(set, &copy);                                                                \
+    if (self == NULL) {                                                                            \
+        return call;                                                                               \
+    }                                                                                              \
+    uint32_t before = fs_detach(self);                                                             \
+    int result = call;                                                                             \
+    fs_attach(self, before);                                                                       \
+    return result
+
+FS_EXPORT int sigwait(const sigset_t *restrict set, int *restrict signo) {
+    ACCEPT(fs_real.sigwait(set, signo));
+}
+
+FS_EXPORT int sigwaitinfo(const sigset_t *restrict set, siginfo_t *restrict info) {
+    ACCEPT(fs_real.sigwaitinfo(set, info));
+}
+
+FS_EXPORT int sigtimedwait(const sigset_t *restrict set, siginfo_t *restrict info,
+                           const struct timespec *restrict timeout) {
+    ACCEPT(fs_real.sigtimedwait(set, info, timeout));
+}
+
+FS_EXPORT int signalfd(int fd, const sigset_t *set, int flags) {
+    sigset_t copy;
+    fs_current(); /* fills fs_real */
+    return fs_real.signalfd(fd, without_ours(set, &copy), flags);
+}

@@ -1,0 +1,130 @@
+/* Threads: made with a record, and known to have vanished in a child. */
+#include "hook.h"
+
+#include "../init.h"
+
+static void *run_posix(void *argument) {
+    struct fs_thread *self = argument;
+    fs_thread_begin(self);
+    return self->start.posix(self->argument);
+}
+
+static int run_c11(void *argument) {
+    struct fs_thread *self = argument;
+    fs_thread_begin(self);
+    return self->start.c11(self->argument);
+}
+
+/* Makes a record for a thread about to be made by `self`; NULL where there is no memory: the thread
+ * then gets one at its first lock. */
+static struct fs_thread *new_thread(struct fs_thread *self, void *argument) {
+    fs_init_threads();
+    struct fs_thread *thread = fs_thread_new();
+    if (thread != NULL) {
+        thread->argument = argument;
+        thread->masks_suspend = self->masks_suspend;
+    }
+    return thread;
+}
+
+/* The real call has returned. The creator's share of the record ends here. */
+static void created(struct fs_thread *thread, bool success, pthread_t handle) {
+    if (success) {
+        fs_vanished_forget(handle);
+        thread->handle = handle;
+    } else {
+        fs_thread_release(thread);
+    }
+    fs_thread_release(thread);
+}
+
+/* While a thread is being made, its creator is inside a critical call: a child never finds a thread
+ * half made. */
+FS_EXPORT int pthread_create(pthread_t *restrict handle, const pthread_attr_t *restrict attr,
+                             void *(*start)(void *), void *restrict argument) {
+    struct fs_thread *self = fs_current();
+    struct fs_thread *thread = self != NULL ? new_thread(self, argument) : NULL;
+    if (thread == NULL) {
+        return fs_real.pthread_create(handle, attr, start, argument);
+    }
+    thread->start.posix = start;
+    uint32_t slot = fs_enter(self, thread, FS_KIND_CRITICAL, FS_CALLER());
+    int error = fs_real.pthread_create(handle, attr, run_posix, thread);
+    created(thread, error == 0, error == 0 ? *handle : 0);
+    fs_leave(self, thread, slot);
+    return error;
+}
+
+FS_EXPORT int thrd_create(thrd_t *handle, thrd_start_t start, void *argument) {
+    struct fs_thread *self = fs_current();
+    struct fs_thread *thread = self != NULL ? new_thread(self, argument) : NULL;
+    if (thread == NULL) {
+        return fs_real.thrd_create(handle, start, argument);
+    }
+    thread->start.c11 = start;
+    uint32_t slot = fs_enter(self, thread, FS_KIND_CRITICAL, FS_CALLER());
+    int result = fs_real.thrd_create(handle, run_c11, thread);
+    created(thread, result == thrd_success, result == thrd_success ? *handle : 0);
+    fs_leave(self, thread, slot);
+    return result;
+}
+
+/* --- calls on a thread that may have vanished ------------------------------------------------- */
+
+#define UNLESS_VANISHED(handle, call)                                                              \
+    struct fs_thread *self = fs_current();                                                         \
+    if (fs_unlikely(self != NULL && fs_is_vanished(handle))) {                                     \
+        return ESRCH;                                                                              \
+    }                                                                                              \
+    return call
+
+FS_EXPORT int pthread_detach(pthread_t handle) {
+    UNLESS_VANISHED(handle, fs_real.pthread_detach(handle));
+}
+FS_EXPORT int pthread_kill(pthread_t handle, int signo) {
+    UNLESS_VANISHED(handle, fs_real.pthread_kill(handle, signo));
+}
+FS_EXPORT int pthread_sigqueue(pthread_t handle, int signo, const union sigval value) {
+    UNLESS_VANISHED(handle, fs_real.pthread_sigqueue(handle, signo, value));
+}
+FS_EXPORT int pthread_cancel(pthread_t handle) {
+    UNLESS_VANISHED(handle, fs_real.pthread_cancel(handle));
+}
+FS_EXPORT int pthread_tryjoin_np(pthread_t handle, void **value) {
+    UNLESS_VANISHED(handle, fs_real.pthread_tryjoin_np(handle, value));
+}
+
+#define JOIN(handle, missing, call)                                                                \
+    struct fs_thread *self = fs_current();                                                         \
+    if (fs_unlikely(self == NULL)) {                                                               \
+        return call;                                                                               \
+    }                                                                                              \
+    if (fs_unlikely(fs_is_vanished(handle))) {                                                     \
+        return missing;                                                                            \
+    }                                                                                              \
+    uint32_t before = fs_detach(self);                                                             \
+    int result = call;                                                                             \
+    fs_attach(self, before);                                                                       \
+    return result
+
+FS_EXPORT int pthread_join(pthread_t handle, void **value) {
+    JOIN(handle, ESRCH, fs_real.pthread_join(handle, value));
+}
+FS_EXPORT int pthread_timedjoin_np(pthread_t handle, void **value,
+                                   const struct timespec *deadline) {
+    JOIN(handle, ESRCH, fs_real.pthread_timedjoin_np(handle, value, deadline));
+}
+FS_EXPORT int pthread_clockjoin_np(pthread_t handle, void **value, clockid_t clock,
+                                   const struct timespec *deadline) {
+    JOIN(handle, ESRCH, fs_real.pthread_clockjoin_np(handle, value, clock, deadline));
+}
+FS_EXPORT int thrd_join(thrd_t handle, int *value) {
+    JOIN(handle, thrd_error, fs_real.thrd_join(handle, value));
+}
+FS_EXPORT int thrd_detach(thrd_t handle) {
+    struct fs_thread *self = fs_current();
+    if (fs_unlikely(self != NULL && fs_is_vanished(handle))) {
+        return thrd_error;
+    }
+    return fs_real.thrd_detach(handle);
+}

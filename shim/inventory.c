@@ -1,0 +1,231 @@
+#include "inventory.h"
+
+#include <string.h>
+
+#include "layout.h"
+#include "sys.h"
+
+/* An outgrown array; its first bytes link it into the list once a bigger one is in place. A walker
+ * that still has the old pointer then finds an entry 0 that is not to be believed, among others
+ * that are. */
+struct retired {
+    struct fs_entry *next;
+    size_t bytes;
+};
+
+static size_t array_bytes(uint32_t capacity) { return capacity * sizeof(struct fs_entry); }
+
+bool fs_inventory_grow(struct fs_thread *self, uint32_t slot) {
+    fs_sigset saved = fs_signals_block();
+    if (slot < self->capacity) { /* a signal handler has made room meanwhile */
+        fs_signals_restore(saved);
+        return true;
+    }
+    uint32_t capacity = self->capacity * 4;
+    struct fs_entry *grown = slot < capacity ? fs_map(array_bytes(capacity)) : NULL;
+    if (grown != NULL) {
+        struct fs_entry *old = self->entries;
+        size_t old_bytes = array_bytes(self->capacity);
+        memcpy(grown, old, old_bytes);
+        fs_store_release(&self->entries, grown);
+        fs_store_release(&self->capacity, capacity);
+        if (old != self->inline_entries) {
+            *(struct retired *)old = (struct retired){self->retired, old_bytes};
+            self->retired = old;
+        }
+    }
+    fs_signals_restore(saved);
+    return grown != NULL;
+}
+
+void fs_inventory_free(struct fs_thread *thread) {
+    while (thread->retired != NULL) {
+        struct retired old = *(struct retired *)thread->retired;
+        fs_unmap(thread->retired, old.bytes);
+        thread->retired = old.next;
+    }
+    if (thread->entries != thread->inline_entries) {
+        fs_unmap(thread->entries, array_bytes(thread->capacity));
+    }
+}
+
+uint32_t fs_find_entry(const struct fs_thread *self, const void *object) {
+    for (uint32_t slot = fs_entry_count(self); slot-- > 0;) {
+        if (self->entries[slot].object == object && self->entries[slot].phase != FS_RESERVED) {
+            return slot;
+        }
+    }
+    return FS_NO_SLOT;
+}
+
+void fs_drop_entry(struct fs_thread *self, uint32_t slot) {
+    if (slot == FS_NO_SLOT) {
+        if (self->depth > self->capacity) { /* an entry that there was no memory for */
+            fs_store(&self->depth, self->depth - 1);
+        }
+        return;
+    }
+    uint32_t top = self->depth - 1;
+    if (top < self->capacity) {
+        self->entries[slot] = self->entries[top];
+        fs_compiler_barrier();
+        fs_store(&self->entries[top].phase, FS_RESERVED);
+        fs_compiler_barrier();
+        fs_store(&self->depth, top);
+        return;
+    }
+    /* The newest entries went unrecorded: leave a hole that is never believed. */
+    self->entries[slot].object = (void *)FS_DISOWNED;
+    fs_store(&self->depth, top);
+}
+
+void fs_forget(struct fs_thread *self, const void *object) {
+    if (self->depth == 0) {
+        return;
+    }
+    for (uint32_t slot; (slot = fs_find_entry(self, object)) != FS_NO_SLOT;) {
+        fs_pop(self, slot);
+    }
+}
+
+static bool names_its_holder(uint8_t kind) {
+    return kind != FS_KIND_SPIN && kind != FS_KIND_RWLOCK_READ;
+}
+
+/* Tags the thread's entry only if it is still the one that was looked at. */
+static bool disown_in(struct fs_thread *thread, const void *object) {
+    for (uint32_t slot = fs_entry_count(thread); slot-- > 0;) {
+        struct fs_entry *entry = &thread->entries[slot];
+        void *expected = (void *)(uintptr_t)object;
+        void *tagged = (void *)((uintptr_t)object | FS_DISOWNED);
+        if (fs_load(&entry->phase) == FS_HELD &&
+            __atomic_compare_exchange_n(&entry->object, &expected, tagged, false, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void fs_disown(const void *object, uint8_t kind) {
+    if (names_its_holder(kind)) {
+        return;
+    }
+    for FS_EACH_THREAD (thread) {
+        if (thread != fs_self && disown_in(thread, object)) {
+            return;
+        }
+    }
+}
+
+bool fs_entry_live(const struct fs_thread *thread, const struct fs_entry *entry) {
+    struct fs_entry copy = *entry;
+    if (((uintptr_t)copy.object & FS_DISOWNED) != 0) {
+        return false;
+    }
+    return copy.phase != FS_HELD || fs_layout_held_by(copy.kind, copy.object, thread);
+}
+
+uint32_t fs_hold_count(const struct fs_thread *thread, const void *object, enum fs_kind kind) {
+    uint32_t count = 0;
+    for (uint32_t slot = fs_entry_count(thread); slot-- > 0;) {
+        const struct fs_entry *entry = &thread->entries[slot];
+        if (entry->object == object && entry->phase != FS_RESERVED && entry->phase != FS_TAKING &&
+            entry->kind == kind) {
+            count++;
+        }
+    }
+    return count;
+}
+
+bool fs_holds(const struct fs_thread *thread, const void *object) {
+    for (uint32_t slot = fs_entry_count(thread); slot-- > 0;) {
+        const struct fs_entry *entry = &thread->entries[slot];
+        if (entry->object == object &&
+            (entry->phase == FS_HELD || entry->phase == FS_RELEASING)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool fs_is_busy(const struct fs_thread *thread) {
+    uint32_t depth = fs_load(&thread->depth);
+    uint32_t count = fs_entry_count(thread);
+    if (depth > count) {
+        return true;
+    }
+    const struct fs_entry *entries = fs_load_acquire(&thread->entries);
+    for (uint32_t slot = 0; slot < count; slot++) {
+        if (fs_entry_live(thread, &entries[slot])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A call that is under way has its frame below (nearer to the top of the stack than) ours; one that
+ * was jumped out of does not. */
+static bool was_abandoned(const struct fs_entry *entry, uintptr_t frame) {
+    return (entry->phase == FS_TAKING || entry->phase == FS_RELEASING) && entry->frame < frame;
+}
+
+void fs_prune(struct fs_thread *self, uintptr_t frame) {
+    if (self->depth > self->capacity) {
+        return;
+    }
+    bool frames_compare = !fs_on_signal_stack(); /* the addresses of two stacks do not */
+    for (uint32_t slot = 0; slot < self->depth;) {
+        const struct fs_entry *entry = &self->entries[slot];
+        if (fs_entry_live(self, entry) && !(frames_compare && was_abandoned(entry, frame))) {
+            slot++;
+        } else {
+            fs_drop_entry(self, slot);
+        }
+    }
+}
+
+/* --- waits ----------------------------------------------------------------------------------- */
+
+void fs_wait_prune(struct fs_thread *self, uintptr_t frame) {
+    if (self->wait_count == 0 || fs_on_signal_stack()) {
+        return;
+    }
+    while (self->wait_count > 0) {
+        uint32_t newest = self->wait_count - 1;
+        if (newest < FS_INLINE_WAITS) {
+            struct fs_wait *wait = &self->waits[newest];
+            if (wait->frame >= frame) {
+                return;
+            }
+            if (wait->mutex != NULL && fs_layout_held_by(FS_KIND_MUTEX, wait->mutex, self)) {
+                fs_enter_held(self, wait->mutex, FS_KIND_MUTEX, wait->caller);
+            }
+        }
+        fs_store(&self->wait_count, newest);
+    }
+}
+
+void fs_wait_begin(struct fs_thread *self, enum fs_kind kind, void *object, void *mutex,
+                   const void *caller) {
+    uintptr_t frame = fs_frame();
+    if (fs_unlikely(self->wait_count != 0)) {
+        fs_wait_prune(self, frame);
+    }
+    uint32_t place = self->wait_count;
+    if (place < FS_INLINE_WAITS) {
+        self->waits[place] = (struct fs_wait){.object = object,
+                                              .mutex = mutex,
+                                              .caller = caller,
+                                              .frame = frame,
+                                              .kind = (uint8_t)kind};
+    }
+    fs_compiler_barrier();
+    fs_store(&self->wait_count, place + 1);
+}
+
+void fs_wait_end(struct fs_thread *self) {
+    if (self->wait_count > 0) {
+        fs_store(&self->wait_count, self->wait_count - 1);
+    }
+}

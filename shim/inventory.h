@@ -1,0 +1,188 @@
+/* inventory.h - what a thread holds: the stack of entries in its record, and the hot path.
+ *
+ * A lock call is: fs_enter(), the real call, then fs_held() or fs_leave(). An unlock call is:
+ * fs_leaving(), the real call, fs_left(). Nothing on this path is atomic, allocates, locks or calls
+ * the kernel, unless a fork has closed the gate. */
+#ifndef FS_INVENTORY_H
+#define FS_INVENTORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "registry.h"
+#include "world.h"
+
+/* Set in an entry's object by a thread that has released it in the holder's place. */
+#define FS_DISOWNED ((uintptr_t)1)
+
+#define FS_CALLER() __builtin_return_address(0)
+
+/* Makes room for entry `slot`. Returns false without memory: the entry then goes unrecorded, and
+ * only the depth counts it. */
+bool fs_inventory_grow(struct fs_thread *self, uint32_t slot);
+/* Frees the arrays of a record that nobody walks any more. */
+void fs_inventory_free(struct fs_thread *thread);
+
+/* The rare ways through fs_leaving() and fs_left(): the entry is not the newest. */
+uint32_t fs_find_entry(const struct fs_thread *self, const void *object);
+void fs_drop_entry(struct fs_thread *self, uint32_t slot);
+/* A lock was released that the caller has no entry for: another thread's entry, if it is of a kind
+ * whose object cannot say who holds it, is tagged as given up. */
+void fs_disown(const void *object, uint8_t kind);
+
+enum { FS_NO_SLOT = UINT32_MAX };
+
+/* Raises the depth, and parks first if a fork has closed the gate and the caller holds nothing.
+ * The order is the whole protocol: depth up, then look at the stop word. Pairs with close_gate()
+ * in world.c, which sets the word, runs a membarrier, then reads the depths. */
+static inline uint32_t fs_raise_depth(struct fs_thread *self) {
+    uint32_t slot = self->depth;
+    fs_store(&self->depth, slot + 1);
+    fs_compiler_barrier();
+    if (fs_unlikely(fs_load(&fs_stop) != 0)) {
+        slot = fs_gate(self);
+    }
+    return slot;
+}
+
+/* Records that the caller is about to take `object`. Returns the entry's place. */
+static inline uint32_t fs_enter(struct fs_thread *self, void *object, enum fs_kind kind,
+                                const void *caller) {
+    uint32_t slot = fs_raise_depth(self);
+    if (fs_unlikely(slot >= self->capacity) && !fs_inventory_grow(self, slot)) {
+        return slot;
+    }
+    struct fs_entry *entry = &self->entries[slot];
+    entry->object = object;
+    entry->caller = caller;
+    entry->frame = fs_frame();
+    entry->kind = (uint8_t)kind;
+    entry->outlasted = 0;
+    fs_compiler_barrier(); /* `object` is written before the entry counts as more than reserved */
+    fs_store(&entry->phase, FS_TAKING);
+    return slot;
+}
+
+/* Records a lock that the caller has already: no look at the gate. */
+static inline void fs_enter_held(struct fs_thread *self, void *object, enum fs_kind kind,
+                                 const void *caller) {
+    uint32_t slot = self->depth;
+    fs_store(&self->depth, slot + 1);
+    if (fs_unlikely(slot >= self->capacity) && !fs_inventory_grow(self, slot)) {
+        return;
+    }
+    struct fs_entry *entry = &self->entries[slot];
+    *entry = (struct fs_entry){.object = object, .caller = caller, .frame = fs_frame(),
+                               .kind = (uint8_t)kind};
+    fs_compiler_barrier();
+    fs_store(&entry->phase, FS_HELD);
+}
+
+/* The place of the newest entry for `object`, at or below `slot`, which is right but for a signal
+ * handler that released something out of order in between. */
+static inline uint32_t fs_settle(const struct fs_thread *self, const void *object, uint32_t slot) {
+    if (fs_likely(slot < self->depth && slot < self->capacity &&
+                  self->entries[slot].object == object)) {
+        return slot;
+    }
+    return fs_find_entry(self, object);
+}
+
+/* The lock was taken. */
+static inline void fs_held(struct fs_thread *self, const void *object, uint32_t slot) {
+    slot = fs_settle(self, object, slot);
+    if (fs_likely(slot != FS_NO_SLOT)) {
+        fs_store(&self->entries[slot].phase, FS_HELD);
+    }
+}
+
+static inline void fs_pop(struct fs_thread *self, uint32_t slot) {
+    if (fs_likely(slot + 1 == self->depth)) {
+        fs_store(&self->entries[slot].phase, FS_RESERVED);
+        fs_compiler_barrier();
+        fs_store(&self->depth, slot);
+    } else {
+        fs_drop_entry(self, slot);
+    }
+}
+
+/* The lock was not taken, or the critical call is over. */
+static inline void fs_leave(struct fs_thread *self, const void *object, uint32_t slot) {
+    slot = fs_settle(self, object, slot);
+    if (fs_likely(slot != FS_NO_SLOT)) {
+        fs_pop(self, slot);
+    } else {
+        fs_drop_entry(self, FS_NO_SLOT);
+    }
+}
+
+/* The caller is about to release `object`. Returns the entry's place, FS_NO_SLOT if it has none. */
+static inline uint32_t fs_leaving(struct fs_thread *self, const void *object) {
+    uint32_t slot = self->depth - 1; /* wraps to FS_NO_SLOT at depth 0 */
+    slot = fs_settle(self, object, slot);
+    if (fs_likely(slot != FS_NO_SLOT)) {
+        fs_store(&self->entries[slot].phase, FS_RELEASING);
+    }
+    return slot;
+}
+
+/* It was released. */
+static inline void fs_left(struct fs_thread *self, const void *object, uint32_t slot,
+                           enum fs_kind kind) {
+    if (fs_likely(slot != FS_NO_SLOT)) {
+        slot = fs_settle(self, object, slot);
+        if (fs_likely(slot != FS_NO_SLOT)) {
+            fs_pop(self, slot);
+        }
+    } else {
+        fs_disown(object, (uint8_t)kind);
+    }
+}
+
+/* It was not released after all (EPERM). */
+static inline void fs_kept(struct fs_thread *self, const void *object, uint32_t slot) {
+    if (slot != FS_NO_SLOT) {
+        fs_held(self, object, slot);
+    }
+}
+
+/* Forgets every entry of the caller for `object`: it was initialised anew or destroyed. */
+void fs_forget(struct fs_thread *self, const void *object);
+
+/* --- waits for another thread (condition variables, barriers) ---------------------------------- */
+
+/* The caller is about to wait for `object`; `mutex` is what a condition variable's waiter gives up,
+ * or NULL. Waits that were jumped out of are dropped first. */
+void fs_wait_begin(struct fs_thread *self, enum fs_kind kind, void *object, void *mutex,
+                   const void *caller);
+void fs_wait_end(struct fs_thread *self);
+/* Drops the waits that a longjmp, an exception or cancellation has left. A condition variable's
+ * mutex that the caller then has is its own again. */
+void fs_wait_prune(struct fs_thread *self, uintptr_t frame);
+
+/* --- questions about any thread's entries, by a forking thread or in the child ---------------- */
+
+/* Entries that can be read: depth, or less where memory ran out. */
+static inline uint32_t fs_entry_count(const struct fs_thread *thread) {
+    uint32_t depth = fs_load(&thread->depth);
+    uint32_t capacity = fs_load_acquire(&thread->capacity);
+    return depth < capacity ? depth : capacity;
+}
+
+/* True if the entry is to be believed: its call is under way, or its object still says that this
+ * thread holds it. Reads doubtful memory safely. */
+bool fs_entry_live(const struct fs_thread *thread, const struct fs_entry *entry);
+
+/* How many of the thread's entries for `object` are held; write holds of a rwlock do not count
+ * as read holds. */
+uint32_t fs_hold_count(const struct fs_thread *thread, const void *object, enum fs_kind kind);
+bool fs_holds(const struct fs_thread *thread, const void *object);
+
+/* True if the thread holds or takes anything. */
+bool fs_is_busy(const struct fs_thread *thread);
+
+/* Drops the caller's own entries that are no longer live. In a slow path of the thread itself, with
+ * no entry reserved. `frame` is its present stack address. */
+void fs_prune(struct fs_thread *self, uintptr_t frame);
+
+#endif

@@ -1,0 +1,84 @@
+/* layout.h - glibc's and libstdc++'s objects: who holds one, and how to put one right.
+ *
+ * The only place that knows what is inside a pthread_mutex_t and its like. The facts are glibc
+ * 2.36's for x86-64 (sysdeps/nptl/bits/thread-shared-types.h, sysdeps/x86/nptl/bits/struct_*.h,
+ * nptl/), the same from 2.31 to 2.41; fs_layout_probe() checks them against what the real functions
+ * do. The rebuilding functions run in the child alone, where nobody else looks at the object, or in
+ * a program's own call of its init function. */
+#ifndef FS_LAYOUT_H
+#define FS_LAYOUT_H
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "registry.h"
+
+/* Checks each kind on scratch objects. Returns the kinds that are as described here, a bit each
+ * (1 << enum fs_kind); the others are left alone for the life of the process. */
+uint32_t fs_layout_probe(void);
+/* The kinds found good. Probes at the first call. */
+bool fs_layout_known(uint8_t kind);
+
+/* True if `object` says that `thread` holds it; for a kind that does not name its holder, that
+ * somebody does. Reads doubtful memory: the object may be freed, unmapped or reused. */
+bool fs_layout_held_by(uint8_t kind, const void *object, const struct fs_thread *thread);
+
+/* What glibc would write as the owner of a lock taken by the calling thread. */
+int fs_layout_own_id(void);
+
+/* True if another process may own the object: never to be touched. */
+bool fs_mutex_shared(const pthread_mutex_t *mutex);
+bool fs_rwlock_shared(const pthread_rwlock_t *rwlock);
+bool fs_cond_shared(const pthread_cond_t *cond);
+bool fs_barrier_shared(const pthread_barrier_t *barrier);
+
+/* The owner_id that the mutex names, or 0. */
+int fs_mutex_owner(const pthread_mutex_t *mutex);
+int fs_rwlock_writer(const pthread_rwlock_t *rwlock);
+bool fs_mutex_locked(const pthread_mutex_t *mutex);
+bool fs_mutex_robust(const pthread_mutex_t *mutex);
+
+/* Nobody holds it any more. Type, protocol, ceiling and robustness stay. */
+void fs_mutex_rebuild(pthread_mutex_t *mutex);
+/* It stays locked, `id` owns it, and nobody waits for it. */
+void fs_mutex_reown(pthread_mutex_t *mutex, int id);
+/* Forgets the waiters of its condition variables; they count as users in pthread_mutex_destroy. */
+void fs_mutex_forget_users(pthread_mutex_t *mutex);
+/* Held by nobody but the survivor: for reading `readers` times, or for writing by `writer` (an
+ * owner_id, or 0). Kind and sharing stay. */
+void fs_rwlock_rebuild(pthread_rwlock_t *rwlock, uint32_t readers, int writer);
+/* Nobody waits, no signal is pending. The clock stays. */
+void fs_cond_rebuild(pthread_cond_t *cond);
+/* Nobody waits. The count stays. */
+void fs_barrier_rebuild(pthread_barrier_t *barrier);
+/* Not constructed, and nobody is at it. */
+void fs_guard_rebuild(void *guard);
+void fs_spin_rebuild(pthread_spinlock_t *spin);
+/* glibc's fork unlocks every FILE in the child: lock it again, `count` times, for the caller. */
+void fs_file_relock(FILE *file, uint32_t count);
+
+/* Puts the mutex on the calling thread's robust list again, which glibc's fork empties. */
+void fs_robust_enqueue(pthread_mutex_t *mutex);
+
+/* --- semaphores used as locks ------------------------------------------------------------------
+ *
+ * glibc's semaphore fills 16 of sem_t's 32 bytes; the rest holds our note of who took it. It is
+ * written by sem_init alone, so that a semaphore that another process made is never written to. */
+
+/* Starts a note in a private semaphore with this initial value. */
+void fs_sem_note_init(sem_t *sem, unsigned value);
+/* True if the semaphore has been used as a lock alone so far. */
+bool fs_sem_is_lock(const sem_t *sem);
+/* The owner_id of a lock's holder, or 0. */
+int fs_sem_holder(const sem_t *sem);
+/* The caller has waited successfully. */
+void fs_sem_note_wait(sem_t *sem, int owner_id);
+/* The caller is about to post. */
+void fs_sem_note_post(sem_t *sem, int owner_id);
+/* Gives back what a vanished holder took. */
+void fs_sem_give_back(sem_t *sem);
+
+#endif

@@ -1,0 +1,391 @@
+#include "registry.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include "config.h"
+#include "init.h"
+#include "inventory.h"
+#include "real.h"
+#include "world.h"
+
+__thread struct fs_thread *fs_self __attribute__((tls_model("initial-exec")));
+/* The record was given back: the last of this thread's locks go unrecorded. */
+static __thread bool ended __attribute__((tls_model("initial-exec")));
+
+enum { CHUNK_BYTES = 64 * 1024 };
+
+struct chunk {
+    struct chunk *next; /* older; never changes */
+    uint32_t used;      /* records handed out so far; grows under `lock`, read by walkers */
+    struct fs_thread records[];
+};
+enum {
+    CHUNK_RECORDS = (CHUNK_BYTES - sizeof(struct chunk)) / sizeof(struct fs_thread),
+};
+
+static struct {
+    struct fs_lock lock;    /* guards what follows; a leaf: nothing is taken under it */
+    struct chunk *chunks;   /* newest first; published with release, walked without the lock */
+    struct fs_thread *free;
+    uint32_t generation;    /* of this process; changes only in the child, where nobody else runs */
+    uint32_t count;         /* live records */
+    uint32_t serial;        /* for wake_bit */
+} registry = {.generation = 1};
+
+static pthread_key_t exit_key;
+
+/* Handles of vanished threads, gathered from their records when somebody first asks. */
+static struct {
+    pthread_t *handles;
+    size_t count;
+    size_t room;
+    bool pending; /* the last fork's records are still to be gathered */
+} vanished;
+
+/* --- records --------------------------------------------------------------------------------- */
+
+/* Aligned to its size, so that a record's address tells its chunk. */
+static struct chunk *map_chunk(void) {
+    char *memory = fs_map(2 * CHUNK_BYTES);
+    if (memory == NULL) {
+        return NULL;
+    }
+    size_t before = -(uintptr_t)memory % CHUNK_BYTES;
+    if (before != 0) {
+        fs_unmap(memory, before);
+    }
+    fs_unmap(memory + before + CHUNK_BYTES, CHUNK_BYTES - before);
+    return (struct chunk *)(memory + before);
+}
+
+static const struct chunk *chunk_of(const struct fs_thread *record) {
+    return (const struct chunk *)((uintptr_t)record & ~(uintptr_t)(CHUNK_BYTES - 1));
+}
+
+static struct fs_thread *take_record(void) {
+    struct fs_thread *record = registry.free;
+    if (record != NULL) {
+        registry.free = record->next_free;
+        return record;
+    }
+    struct chunk *chunk = registry.chunks;
+    if (chunk == NULL || chunk->used == CHUNK_RECORDS) {
+        struct chunk *fresh = map_chunk();
+        if (fresh == NULL) {
+            return NULL;
+        }
+        fresh->next = chunk;
+        fs_store_release(&registry.chunks, fresh);
+        chunk = fresh;
+    }
+    record = &chunk->records[chunk->used];
+    fs_store_release(&chunk->used, chunk->used + 1);
+    return record;
+}
+
+static void clear_record(struct fs_thread *record) {
+    memset(record, 0, sizeof *record);
+    record->entries = record->inline_entries;
+    record->capacity = FS_INLINE_ENTRIES;
+    record->state = FS_DETACHED; /* touches nothing until it runs */
+    record->wake_bit = UINT32_C(1) << (registry.serial++ % 32);
+}
+
+static void gather_vanished(void);
+
+/* `lock` held, signals blocked. */
+static struct fs_thread *new_record(uint32_t owners) {
+    gather_vanished();
+    struct fs_thread *record = take_record();
+    if (record != NULL) {
+        clear_record(record);
+        record->owners = owners;
+        registry.count++;
+        fs_store_release(&record->generation, registry.generation);
+    }
+    return record;
+}
+
+static void free_record(struct fs_thread *record) {
+    fs_inventory_free(record);
+    fs_store_release(&record->generation, 0);
+    record->next_free = registry.free;
+    registry.free = record;
+}
+
+void fs_registry_lock(void) { fs_lock(&registry.lock); }
+void fs_registry_unlock(void) { fs_unlock(&registry.lock); }
+
+struct fs_thread *fs_thread_new(void) {
+    fs_sigset saved = fs_signals_block();
+    fs_registry_lock();
+    struct fs_thread *record = new_record(2);
+    fs_registry_unlock();
+    fs_signals_restore(saved);
+    return record;
+}
+
+void fs_thread_release(struct fs_thread *thread) {
+    if (__atomic_sub_fetch(&thread->owners, 1, __ATOMIC_ACQ_REL) != 0) {
+        return;
+    }
+    fs_sigset saved = fs_signals_block();
+    fs_registry_lock();
+    registry.count--;
+    free_record(thread);
+    fs_registry_unlock();
+    fs_signals_restore(saved);
+}
+
+/* --- a thread's life ------------------------------------------------------------------------- */
+
+/* The program's own thread-specific-data destructors may still lock and fork: ours puts itself off
+ * to the last of the rounds that POSIX promises (PTHREAD_DESTRUCTOR_ITERATIONS). */
+static void at_thread_exit(void *record) {
+    struct fs_thread *self = record;
+    if (++self->exit_rounds < PTHREAD_DESTRUCTOR_ITERATIONS) {
+        pthread_setspecific(exit_key, self);
+        return;
+    }
+    fs_raise_depth(self); /* no fork while the record goes */
+    fs_sigset saved = fs_signals_block();
+    ended = true;
+    fs_self = NULL;
+    fs_thread_release(self);
+    fs_signals_restore(saved);
+}
+
+void fs_thread_begin(struct fs_thread *thread) {
+    thread->tid = fs_gettid();
+    thread->owner_id = thread->tid;
+    thread->handle = pthread_self();
+    fs_self = thread;
+    pthread_setspecific(exit_key, thread); /* fails without memory only: the record then leaks */
+    fs_attach(thread, FS_ATTACHED);
+}
+
+static struct fs_thread *register_caller(void) {
+    fs_sigset saved = fs_signals_block();
+    fs_registry_lock();
+    struct fs_thread *record = new_record(1);
+    if (record != NULL) {
+        record->tid = fs_gettid();
+        record->owner_id = record->tid;
+        record->handle = pthread_self();
+        record->state = FS_ATTACHED;
+        fs_self = record;
+    }
+    fs_registry_unlock();
+    fs_signals_restore(saved);
+    return record;
+}
+
+struct fs_thread *fs_adopt(void) {
+    if (fs_self != NULL) {
+        return fs_self;
+    }
+    fs_init();
+    if (fs_self != NULL || ended || fs_config.mode == FS_MODE_OFF) {
+        return fs_self;
+    }
+    struct fs_thread *self = register_caller();
+    if (self != NULL) {
+        pthread_setspecific(exit_key, self);
+    }
+    return self;
+}
+
+void fs_registry_init(void) {
+    pthread_key_create(&exit_key, at_thread_exit);
+    struct fs_thread *self = register_caller();
+    if (self != NULL) {
+        pthread_setspecific(exit_key, self);
+    }
+}
+
+/* --- the list -------------------------------------------------------------------------------- */
+
+static struct fs_thread *next_record(const struct fs_thread *after) {
+    const struct chunk *chunk =
+        after == NULL ? fs_load_acquire(&registry.chunks) : chunk_of(after);
+    size_t index = after == NULL ? 0 : (size_t)(after - chunk->records) + 1;
+    for (; chunk != NULL; chunk = chunk->next, index = 0) {
+        if (index < fs_load_acquire(&chunk->used)) {
+            return (struct fs_thread *)&chunk->records[index];
+        }
+    }
+    return NULL;
+}
+
+struct fs_thread *fs_thread_next(const struct fs_thread *after) {
+    struct fs_thread *record = next_record(after);
+    while (record != NULL && fs_load_acquire(&record->generation) != registry.generation) {
+        record = next_record(record);
+    }
+    return record;
+}
+
+static bool is_left_behind(const struct fs_thread *record) {
+    uint32_t generation = fs_load_acquire(&record->generation);
+    return generation != 0 && generation != registry.generation;
+}
+
+struct fs_thread *fs_vanished_next(const struct fs_thread *after) {
+    struct fs_thread *record = next_record(after);
+    while (record != NULL && !is_left_behind(record)) {
+        record = next_record(record);
+    }
+    return record;
+}
+
+struct fs_thread *fs_thread_by_tid(int tid) {
+    for FS_EACH_THREAD (thread) {
+        if (thread->tid == tid) {
+            return thread;
+        }
+    }
+    return NULL;
+}
+
+unsigned fs_thread_count(void) { return fs_load(&registry.count); }
+
+/* --- threads without a record ---------------------------------------------------------------- */
+
+/* /proc/self/task has a link for each thread beside "." and "..": one call says how many there are
+ * (fs/proc/base.c, proc_task_getattr). */
+static long count_tasks(void) {
+    struct stat task;
+    if (fs_syscall4(SYS_newfstatat, AT_FDCWD, "/proc/self/task", &task, 0) != 0) {
+        return -1;
+    }
+    return (long)task.st_nlink - 2;
+}
+
+static int tid_of(const char *name) {
+    int tid = 0;
+    for (; *name >= '0' && *name <= '9'; name++) {
+        tid = tid * 10 + (*name - '0');
+    }
+    return tid;
+}
+
+static int list_foreign(int fd, int *tids, int room) {
+    int found = 0;
+    _Alignas(struct dirent64) char buffer[2048];
+    for (long got; (got = fs_syscall3(SYS_getdents64, fd, buffer, sizeof buffer)) > 0;) {
+        for (long at = 0; at < got;) {
+            const struct dirent64 *entry = (const struct dirent64 *)(buffer + at);
+            at += entry->d_reclen;
+            int tid = tid_of(entry->d_name);
+            if (tid == 0 || fs_thread_by_tid(tid) != NULL) {
+                continue;
+            }
+            if (found < room) {
+                tids[found] = tid;
+            }
+            found++;
+        }
+    }
+    return found;
+}
+
+int fs_foreign_threads(int *tids, int room) {
+    long tasks = count_tasks();
+    if (tasks < 0) {
+        return -1;
+    }
+    if (tasks <= (long)fs_thread_count()) {
+        return 0;
+    }
+    long fd = fs_syscall4(SYS_openat, AT_FDCWD, "/proc/self/task",
+                          O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    if (fd < 0) {
+        return -1;
+    }
+    int found = list_foreign((int)fd, tids, room);
+    fs_syscall1(SYS_close, fd);
+    return found;
+}
+
+/* --- in a forked child ----------------------------------------------------------------------- */
+
+void fs_registry_cut(struct fs_thread *survivor) {
+    registry.generation++;
+    registry.count = 1;
+    survivor->generation = registry.generation;
+    survivor->tid = fs_gettid();
+    survivor->owners = 1;
+    vanished.pending = true;
+}
+
+static void remember_vanished(pthread_t handle) {
+    if (vanished.count == vanished.room) {
+        size_t room = vanished.room == 0 ? 512 : vanished.room * 2;
+        pthread_t *grown = fs_map(room * sizeof *grown);
+        if (grown == NULL) {
+            return; /* the handle is then answered by glibc, as it is bare */
+        }
+        if (vanished.count != 0) {
+            memcpy(grown, vanished.handles, vanished.count * sizeof *grown);
+            fs_unmap(vanished.handles, vanished.room * sizeof *grown);
+        }
+        vanished.handles = grown;
+        vanished.room = room;
+    }
+    vanished.handles[vanished.count++] = handle;
+}
+
+/* Turns the records that the fork left behind into handles and free records. Done when the list is
+ * first needed, since most children only exec. `lock` held. */
+static void gather_vanished(void) {
+    if (fs_likely(!vanished.pending)) {
+        return;
+    }
+    vanished.pending = false;
+    for FS_EACH_VANISHED (thread) {
+        if (thread->handle != 0) {
+            remember_vanished(thread->handle);
+        }
+        free_record(thread);
+    }
+}
+
+static size_t find_vanished(pthread_t handle) {
+    size_t i = 0;
+    while (i < vanished.count && vanished.handles[i] != handle) {
+        i++;
+    }
+    return i;
+}
+
+bool fs_is_vanished(pthread_t handle) {
+    if (fs_likely(!vanished.pending && vanished.count == 0)) {
+        return false;
+    }
+    fs_sigset saved = fs_signals_block();
+    fs_registry_lock();
+    gather_vanished();
+    bool found = find_vanished(handle) < vanished.count;
+    fs_registry_unlock();
+    fs_signals_restore(saved);
+    return found;
+}
+
+void fs_vanished_forget(pthread_t handle) {
+    if (fs_likely(!vanished.pending && vanished.count == 0)) {
+        return;
+    }
+    fs_sigset saved = fs_signals_block();
+    fs_registry_lock();
+    gather_vanished();
+    size_t i = find_vanished(handle);
+    if (i < vanished.count) {
+        vanished.handles[i] = vanished.handles[--vanished.count];
+    }
+    fs_registry_unlock();
+    fs_signals_restore(saved);
+}

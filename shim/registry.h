@@ -1,0 +1,167 @@
+/* registry.h - one record for each thread of the process, and the list of them all.
+ *
+ * A record is made by the creating thread, taken over by the new one, and given back on every way
+ * out (return, pthread_exit, cancellation, C11). Records live in mapped chunks that never move and
+ * are never unmapped: whoever walks the list needs no lock. A record belongs to the *generation* of
+ * its process: in a forked child only the survivor is carried over, so that cutting the list down
+ * to it writes to no other record (and copies no page). */
+#ifndef FS_REGISTRY_H
+#define FS_REGISTRY_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "arch.h"
+#include "sys.h"
+
+/* What a thread is doing, as the others may rely on it.
+ *
+ *            blocking call                       park (gate, or suspend signal)
+ *   DETACHED <-----------> ATTACHED <-----------> SUSPENDED
+ *
+ * Written by the thread itself alone, through fs_detach()/fs_attach() (blocking.h) and park()
+ * (world.c). A signal handler of the program that runs inside a blocking call runs DETACHED: only
+ * the depth says what it holds. */
+enum fs_state { FS_ATTACHED, FS_DETACHED, FS_SUSPENDED };
+
+enum fs_kind {
+    FS_KIND_MUTEX,
+    FS_KIND_RWLOCK_READ,
+    FS_KIND_RWLOCK_WRITE,
+    FS_KIND_SPIN,
+    FS_KIND_SEMAPHORE,
+    FS_KIND_FILE,
+    FS_KIND_ONCE,
+    FS_KIND_GUARD,     /* a C++ function-local static under construction */
+    FS_KIND_COND,      /* inside pthread_cond_signal, _broadcast or _destroy */
+    FS_KIND_BARRIER,
+    FS_KIND_CRITICAL,  /* inside a libc call that takes a lock of libc's own */
+    FS_KIND_COUNT
+};
+
+enum fs_phase {
+    FS_RESERVED, /* depth is raised, the entry not yet filled */
+    FS_TAKING,   /* inside the call that takes it */
+    FS_HELD,
+    FS_RELEASING, /* inside the call that gives it back */
+};
+
+/* One lock that a thread holds, takes or gives back, or one critical call that it is inside.
+ * Written by its thread alone, but for `object`, which a thread that releases another's lock may
+ * tag (fs_disown()), and `outlasted`, which the forking thread sets. */
+struct fs_entry {
+    void *object;
+    const void *caller;
+    uintptr_t frame; /* of the taking call: tells an entry that a longjmp left behind */
+    uint8_t kind;
+    uint8_t phase;
+    uint8_t outlasted; /* a fork has waited for it until its deadline: do not wait again */
+};
+enum { FS_WAITED_TAKING = 1, FS_WAITED_HELD }; /* values of `outlasted` */
+
+/* One wait for a condition variable or barrier. `mutex` is the condition variable's, or NULL. */
+struct fs_wait {
+    void *object;
+    void *mutex;
+    const void *caller;
+    uintptr_t frame;
+    uint8_t kind; /* FS_KIND_COND or FS_KIND_BARRIER */
+};
+
+/* FS_INLINE_WAITS: a wait nests in another only where a signal handler waits. */
+enum { FS_INLINE_ENTRIES = 16, FS_INLINE_WAITS = 2, FS_NAME_MAX = 16 };
+
+struct fs_thread {
+    /* The hot path's line. Written by the thread itself; read by a forking thread that has set
+     * world's stop word and run a membarrier, and by the child, where nothing moves. */
+    uint32_t depth;    /* entries in use; raised before the lock is taken (world.h) */
+    uint32_t capacity; /* entries that there is room for */
+    struct fs_entry *entries;
+    uint32_t state;      /* enum fs_state */
+    uint32_t wait_count; /* may exceed FS_INLINE_WAITS: the outer waits are then not recorded */
+    uintptr_t detached_frame;
+    bool masks_suspend; /* the program believes that this thread blocks the suspend signal */
+    bool wants_fork;    /* waits for its turn to fork; set by itself (fork.c) */
+
+    /* Between a parked thread and the forking one (world.c). */
+    uint32_t wake_bit;       /* its bit in futex wake-ups */
+    uint32_t pass;           /* set by the forking thread: go on, though the world is stopped */
+    const void *registers;   /* greg_t[] of where it stands; valid while SUSPENDED, like by_signal */
+    bool by_signal;          /* parked by the suspend signal, not at the gate */
+    uint32_t asked;          /* suspend signals sent; written by the forking thread */
+    uint32_t answered;       /* suspend signals handled; written by the thread */
+    bool hopeless;           /* of no use to wait for; written and read by the forking thread */
+
+    /* Identity. Written before the thread runs, or by itself. */
+    uint32_t generation; /* of the process that it lives in; 0: the record is free. Released last */
+    int tid;
+    int owner_id; /* what glibc writes into a lock that this thread owns: its tid, as glibc knows it */
+    pthread_t handle;
+    union {
+        void *(*posix)(void *);
+        int (*c11)(void *);
+    } start;
+    void *argument;
+    uint32_t owners; /* the creator until it knows the handle, and the thread itself */
+    uint8_t exit_rounds;
+    char name[FS_NAME_MAX]; /* filled before a fork that forces its holds */
+
+    struct fs_thread *next_free;
+    struct fs_entry *retired; /* arrays outgrown, kept until the thread ends: a walker may read them */
+    struct fs_wait waits[FS_INLINE_WAITS];
+    struct fs_entry inline_entries[FS_INLINE_ENTRIES];
+};
+
+/* The calling thread's record; NULL before it has one and after it gave it back. */
+extern __thread struct fs_thread *fs_self __attribute__((tls_model("initial-exec")));
+
+/* The calling thread's record, made if need be, so that threads that were not made through
+ * pthread_create (raw clone, libc's own helper threads) are known from their first lock on. NULL
+ * where there is no memory, in FORKSAFE_MODE=off, and in a thread that has already given its record
+ * back: the caller then does without. Any state; not in the child before repair. */
+struct fs_thread *fs_adopt(void);
+static inline struct fs_thread *fs_current(void) {
+    struct fs_thread *self = fs_self;
+    return fs_likely(self != NULL) ? self : fs_adopt();
+}
+
+/* Sets up the list and makes the calling thread's record. Once, at start-up. */
+void fs_registry_init(void);
+
+/* A record for a thread about to be made, with two owners, or NULL where there is no memory. */
+struct fs_thread *fs_thread_new(void);
+/* Gives up one owner's share; the last one frees the record. */
+void fs_thread_release(struct fs_thread *thread);
+/* The new thread takes its record over; runs in it, before its start routine. */
+void fs_thread_begin(struct fs_thread *thread);
+
+/* The list. NULL: from the start; returns NULL at the end. Skips free and vanished records. Without
+ * a lock the result may have ended or may be only half made: tid is then 0. */
+struct fs_thread *fs_thread_next(const struct fs_thread *after);
+#define FS_EACH_THREAD(t) (struct fs_thread *t = fs_thread_next(NULL); t; t = fs_thread_next(t))
+/* The same for the threads that the last fork left behind, in the child. */
+struct fs_thread *fs_vanished_next(const struct fs_thread *after);
+#define FS_EACH_VANISHED(t)                                                                        \
+    (struct fs_thread *t = fs_vanished_next(NULL); t; t = fs_vanished_next(t))
+
+struct fs_thread *fs_thread_by_tid(int tid);
+unsigned fs_thread_count(void);
+
+/* Threads of the process that have no record: made by raw clone, or about to end. Counts them in
+ * /proc/self/task and stores up to `room` of their tids; -1 where /proc cannot be read. */
+int fs_foreign_threads(int *tids, int room);
+
+/* Held by the forking thread around the fork itself, so that the child finds the list whole. */
+void fs_registry_lock(void);
+void fs_registry_unlock(void);
+/* In the child: everybody but `survivor` has vanished. */
+void fs_registry_cut(struct fs_thread *survivor);
+
+/* True if `handle` is a thread that a fork of this process or an ancestor left behind, and that no
+ * new thread has taken the place of. */
+bool fs_is_vanished(pthread_t handle);
+/* A new thread has got this handle: it means that one from now on. */
+void fs_vanished_forget(pthread_t handle);
+
+#endif

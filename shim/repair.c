@@ -1,0 +1,334 @@
+#include "repair.h"
+
+#include <string.h>
+
+#include "config.h"
+#include "inventory.h"
+#include "layout.h"
+#include "report.h"
+#include "sys.h"
+
+bool fs_spins_inherited;
+
+/* What every repair needs to know. */
+struct child {
+    struct fs_thread *survivor;
+    int old_id; /* what the locks that the survivor holds still say */
+    int new_id; /* what they must say */
+    bool by_fork;
+};
+
+static struct {
+    struct fs_lock lock;
+    void **objects;
+    size_t count;
+    size_t room;
+} spins;
+
+/* --- mutexes --------------------------------------------------------------------------------- */
+
+static bool is_survivors(int owner, const struct child *child) {
+    return owner != 0 && (owner == child->old_id || owner == child->new_id);
+}
+
+/* True if the mutex is locked, and nobody but this vanished thread can have locked it: it says so,
+ * or the thread is in the middle of a call on it and nobody is named yet, or no longer. */
+static bool locked_by(const pthread_mutex_t *mutex, const struct fs_thread *vanished,
+                      bool in_flight) {
+    int owner = fs_mutex_owner(mutex);
+    return fs_mutex_locked(mutex) && (owner == vanished->owner_id || (in_flight && owner == 0));
+}
+
+/* Copies an object that may be gone. */
+#define PEEK(object, copy) fs_peek(&(copy), (object), sizeof(copy))
+
+static void repair_mutex(const struct fs_thread *vanished, const struct fs_entry *entry,
+                         const struct child *child) {
+    pthread_mutex_t copy;
+    bool in_flight = entry->phase != FS_HELD;
+    if (!PEEK(entry->object, copy) || fs_mutex_shared(&copy) ||
+        is_survivors(fs_mutex_owner(&copy), child) || !locked_by(&copy, vanished, in_flight) ||
+        fs_is_shared_memory(entry->object)) {
+        return;
+    }
+    fs_mutex_rebuild(entry->object);
+    if (!in_flight) {
+        fs_report_forced(vanished, entry, child->by_fork);
+    }
+}
+
+/* The thread waited for a condition variable with this mutex: it does not hold it as far as the
+ * program can know, even if it was just about to. */
+static void repair_waiters_mutex(pthread_mutex_t *mutex, const struct fs_thread *vanished,
+                                 const struct child *child) {
+    pthread_mutex_t copy;
+    if (!PEEK(mutex, copy) || fs_mutex_shared(&copy)) {
+        return;
+    }
+    if (!is_survivors(fs_mutex_owner(&copy), child) && locked_by(&copy, vanished, true)) {
+        fs_mutex_rebuild(mutex);
+    }
+    fs_mutex_forget_users(mutex);
+}
+
+/* --- rwlocks --------------------------------------------------------------------------------- */
+
+static void repair_rwlock(const struct fs_thread *vanished, const struct fs_entry *entry,
+                          const struct child *child) {
+    pthread_rwlock_t copy;
+    if (!PEEK(entry->object, copy) || fs_rwlock_shared(&copy)) {
+        return;
+    }
+    bool held = entry->phase == FS_HELD;
+    if (held && fs_is_shared_memory(entry->object)) {
+        return;
+    }
+    bool written = is_survivors(fs_rwlock_writer(&copy), child);
+    uint32_t readers = fs_hold_count(child->survivor, entry->object, FS_KIND_RWLOCK_READ);
+    fs_rwlock_rebuild(entry->object, readers, written ? child->new_id : 0);
+    if (held) {
+        fs_report_forced(vanished, entry, child->by_fork);
+    }
+}
+
+/* --- condition variables and barriers --------------------------------------------------------- */
+
+/* The survivor itself may be in a wait that a signal handler interrupted to fork. */
+static bool survivor_waits(const struct child *child, const void *object) {
+    uint32_t count = child->survivor->wait_count;
+    for (uint32_t i = 0; i < count && i < FS_INLINE_WAITS; i++) {
+        if (child->survivor->waits[i].object == object) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void repair_cond(pthread_cond_t *cond, const struct child *child) {
+    pthread_cond_t copy;
+    if (PEEK(cond, copy) && !fs_cond_shared(&copy) && !survivor_waits(child, cond)) {
+        fs_cond_rebuild(cond);
+    }
+}
+
+static void repair_barrier(pthread_barrier_t *barrier, const struct child *child) {
+    pthread_barrier_t copy;
+    if (PEEK(barrier, copy) && !fs_barrier_shared(&copy) && !survivor_waits(child, barrier)) {
+        fs_barrier_rebuild(barrier);
+    }
+}
+
+static void repair_wait(const struct fs_thread *vanished, const struct fs_wait *wait,
+                        const struct child *child) {
+    if (!fs_layout_known(wait->kind)) {
+        return;
+    }
+    if (wait->kind == FS_KIND_BARRIER) {
+        repair_barrier(wait->object, child);
+        return;
+    }
+    repair_cond(wait->object, child);
+    if (wait->mutex != NULL && fs_layout_known(FS_KIND_MUTEX)) {
+        repair_waiters_mutex(wait->mutex, vanished, child);
+    }
+}
+
+/* --- spinlocks ------------------------------------------------------------------------------- */
+
+static void inherit_spin(void *object) {
+    if (spins.count == spins.room) {
+        size_t room = spins.room == 0 ? 512 : spins.room * 2;
+        void **grown = fs_map(room * sizeof *grown);
+        if (grown == NULL) {
+            return;
+        }
+        if (spins.count != 0) {
+            memcpy(grown, spins.objects, spins.count * sizeof *grown);
+            fs_unmap(spins.objects, spins.room * sizeof *grown);
+        }
+        spins.objects = grown;
+        spins.room = room;
+    }
+    spins.objects[spins.count++] = object;
+    fs_store_release(&fs_spins_inherited, true);
+}
+
+static void repair_spin(const struct fs_thread *vanished, const struct fs_entry *entry,
+                        const struct child *child) {
+    if (fs_holds(child->survivor, entry->object)) {
+        return;
+    }
+    inherit_spin(entry->object);
+    if (entry->phase == FS_HELD) {
+        fs_report_forced(vanished, entry, child->by_fork);
+    }
+}
+
+bool fs_spin_disinherit(pthread_spinlock_t *spin, bool free_it) {
+    fs_sigset saved = fs_signals_block();
+    fs_lock(&spins.lock);
+    bool found = false;
+    for (size_t i = 0; i < spins.count; i++) {
+        if (spins.objects[i] == (void *)(uintptr_t)spin) {
+            spins.objects[i--] = spins.objects[--spins.count];
+            found = true;
+        }
+    }
+    if (found && free_it) {
+        if (fs_is_shared_memory((const void *)(uintptr_t)spin)) {
+            found = false; /* the parent's thread still owns it */
+        } else {
+            fs_spin_rebuild(spin);
+        }
+    }
+    fs_unlock(&spins.lock);
+    fs_signals_restore(saved);
+    return found;
+}
+
+/* --- the rest -------------------------------------------------------------------------------- */
+
+static void repair_semaphore(const struct fs_thread *vanished, const struct fs_entry *entry,
+                             const struct child *child) {
+    if (fs_layout_held_by(FS_KIND_SEMAPHORE, entry->object, vanished)) {
+        fs_sem_give_back(entry->object);
+        fs_report_forced(vanished, entry, child->by_fork);
+    }
+}
+
+static void repair_guard(const struct fs_thread *vanished, const struct fs_entry *entry,
+                         const struct child *child) {
+    if (fs_holds(child->survivor, entry->object) ||
+        !fs_layout_held_by(FS_KIND_GUARD, entry->object, vanished)) {
+        return;
+    }
+    fs_guard_rebuild(entry->object);
+    if (entry->phase == FS_HELD) {
+        fs_report_forced(vanished, entry, child->by_fork);
+    }
+}
+
+/* --- all of it ------------------------------------------------------------------------------- */
+
+static void repair_entry(const struct fs_thread *vanished, const struct fs_entry *entry,
+                         const struct child *child) {
+    if (entry->phase == FS_RESERVED || !fs_layout_known(entry->kind)) {
+        return;
+    }
+    switch (entry->kind) {
+    case FS_KIND_MUTEX:
+        repair_mutex(vanished, entry, child);
+        break;
+    case FS_KIND_RWLOCK_READ:
+    case FS_KIND_RWLOCK_WRITE:
+        repair_rwlock(vanished, entry, child);
+        break;
+    case FS_KIND_SPIN:
+        repair_spin(vanished, entry, child);
+        break;
+    case FS_KIND_SEMAPHORE:
+        repair_semaphore(vanished, entry, child);
+        break;
+    case FS_KIND_GUARD:
+        repair_guard(vanished, entry, child);
+        break;
+    case FS_KIND_COND:
+        repair_cond(entry->object, child);
+        break;
+    default: /* glibc repairs pthread_once and FILE locks itself; libc's own locks are out of reach */
+        break;
+    }
+}
+
+/* What the survivor holds stays held, under its new name. */
+static void reown(const struct fs_entry *entry, const struct child *child) {
+    union {
+        pthread_mutex_t mutex;
+        pthread_rwlock_t rwlock;
+        sem_t sem;
+    } copy;
+    switch (entry->kind) {
+    case FS_KIND_MUTEX:
+        if (PEEK(entry->object, copy.mutex) && !fs_mutex_shared(&copy.mutex) &&
+            fs_mutex_locked(&copy.mutex) && fs_mutex_owner(&copy.mutex) == child->old_id) {
+            fs_mutex_reown(entry->object, child->new_id);
+            if (fs_mutex_robust(&copy.mutex)) {
+                fs_robust_enqueue(entry->object);
+            }
+        }
+        break;
+    case FS_KIND_RWLOCK_WRITE:
+        if (PEEK(entry->object, copy.rwlock) && !fs_rwlock_shared(&copy.rwlock) &&
+            fs_rwlock_writer(&copy.rwlock) == child->old_id) {
+            fs_rwlock_rebuild(entry->object, 0, child->new_id);
+        }
+        break;
+    case FS_KIND_SEMAPHORE: {
+        struct fs_thread before = {.owner_id = child->old_id};
+        if (fs_layout_held_by(FS_KIND_SEMAPHORE, entry->object, &before)) {
+            fs_sem_note_wait(entry->object, child->new_id);
+        }
+        break;
+    }
+    default:
+        break;
+    }
+}
+
+/* glibc's fork has unlocked the FILEs that the survivor holds, too. */
+static void relock_file(const struct fs_entry *entry, const struct child *child) {
+    FILE copy;
+    if (child->by_fork && PEEK(entry->object, copy)) {
+        fs_file_relock(entry->object,
+                       fs_hold_count(child->survivor, entry->object, FS_KIND_FILE));
+    }
+}
+
+static void reown_all(const struct child *child) {
+    uint32_t count = fs_entry_count(child->survivor);
+    for (uint32_t slot = 0; slot < count; slot++) {
+        const struct fs_entry *entry = &child->survivor->entries[slot];
+        if (entry->phase == FS_RESERVED || entry->phase == FS_TAKING ||
+            !fs_layout_known(entry->kind)) {
+            continue;
+        }
+        if (entry->kind == FS_KIND_FILE) {
+            relock_file(entry, child);
+        } else if (child->old_id != child->new_id) {
+            reown(entry, child);
+        }
+    }
+}
+
+/* A hold is believed only if the object still says so. A call under way needs no such proof: its
+ * object is there, or the program is broken. Done for all entries before the first repair: putting
+ * a rwlock right takes the proof away from its other readers. */
+static void drop_disproved(struct fs_thread *vanished) {
+    uint32_t count = fs_entry_count(vanished);
+    for (uint32_t slot = 0; slot < count; slot++) {
+        struct fs_entry *entry = &vanished->entries[slot];
+        if (entry->phase != FS_RESERVED && !fs_entry_live(vanished, entry)) {
+            entry->phase = FS_RESERVED;
+        }
+    }
+}
+
+void fs_repair_child(struct fs_thread *survivor, bool by_fork) {
+    struct child child = {.survivor = survivor, .old_id = survivor->owner_id, .by_fork = by_fork};
+    child.new_id = fs_layout_own_id();
+    fs_registry_cut(survivor);
+    survivor->owner_id = child.new_id;
+    for FS_EACH_VANISHED (thread) {
+        drop_disproved(thread);
+    }
+    for FS_EACH_VANISHED (thread) {
+        uint32_t count = fs_entry_count(thread);
+        for (uint32_t slot = 0; slot < count; slot++) {
+            repair_entry(thread, &thread->entries[slot], &child);
+        }
+        for (uint32_t i = 0; i < thread->wait_count && i < FS_INLINE_WAITS; i++) {
+            repair_wait(thread, &thread->waits[i], &child);
+        }
+    }
+    reown_all(&child);
+}

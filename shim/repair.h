@@ -1,0 +1,23 @@
+/* repair.h - in the child: every lock, waiter and guard that a vanished thread left behind is put
+ * right, and what the survivor holds is its own again. */
+#ifndef FS_REPAIR_H
+#define FS_REPAIR_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "registry.h"
+
+/* Runs in the child, before the program's child handlers, in the only thread, signals blocked.
+ * `by_fork`: glibc's own child work is done (the dynamic linker's and stdio's locks are reset). */
+void fs_repair_child(struct fs_thread *survivor, bool by_fork);
+
+/* Spinlocks do not name their holder, so that an inherited one is put right only when it is used
+ * again: memory that no longer holds a spinlock is never written to. True in a child that has
+ * inherited any. */
+extern bool fs_spins_inherited;
+/* The caller has found `spin` locked, or is about to unlock, initialise or destroy it: it is not
+ * inherited any more. Returns true if it was, and is now free where `free_it`. */
+bool fs_spin_disinherit(pthread_spinlock_t *spin, bool free_it);
+
+#endif

@@ -1,0 +1,161 @@
+#include "report.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <link.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include "arch.h"
+#include "real.h"
+#include "sys.h"
+
+#pragma weak _dl_find_object
+
+enum { STDERR = 2, LINE_MAX_BYTES = 1024 };
+
+static struct {
+    bool open;
+    dev_t device;
+    ino_t inode;
+} stderr_at_start;
+
+static bool identify(struct stat *what) {
+    return fs_syscall2(SYS_fstat, STDERR, what) == 0;
+}
+
+void fs_report_init(void) {
+    struct stat now;
+    if (identify(&now)) {
+        stderr_at_start.device = now.st_dev;
+        stderr_at_start.inode = now.st_ino;
+        stderr_at_start.open = true;
+    }
+}
+
+static bool is_still_stderr(void) {
+    struct stat now;
+    return stderr_at_start.open && identify(&now) && now.st_dev == stderr_at_start.device &&
+           now.st_ino == stderr_at_start.inode;
+}
+
+void fs_report_line(const char *line) {
+    char buffer[LINE_MAX_BYTES];
+    struct fs_text text = fs_text(buffer, sizeof buffer - 1);
+    fs_text_string(&text, line);
+    buffer[text.length] = '\n';
+    if (is_still_stderr()) {
+        fs_syscall3(SYS_write, STDERR, buffer, text.length + 1);
+    }
+}
+
+/* --- text ------------------------------------------------------------------------------------ */
+
+struct fs_text fs_text(char *buffer, size_t size) {
+    buffer[0] = '\0';
+    return (struct fs_text){.buffer = buffer, .size = size};
+}
+
+void fs_text_string(struct fs_text *text, const char *string) {
+    while (*string != '\0' && text->length + 1 < text->size) {
+        text->buffer[text->length++] = *string++;
+    }
+    text->buffer[text->length] = '\0';
+}
+
+static void add_digits(struct fs_text *text, uint64_t number, unsigned base) {
+    char digits[24];
+    char *at = digits + sizeof digits;
+    *--at = '\0';
+    do {
+        *--at = "0123456789abcdef"[number % base];
+        number /= base;
+    } while (number != 0);
+    fs_text_string(text, at);
+}
+
+void fs_text_number(struct fs_text *text, int64_t number) {
+    if (number < 0) {
+        fs_text_string(text, "-");
+    }
+    add_digits(text, number < 0 ? -(uint64_t)number : (uint64_t)number, 10);
+}
+
+void fs_text_hex(struct fs_text *text, uintptr_t number) {
+    fs_text_string(text, "0x");
+    add_digits(text, number, 16);
+}
+
+static void add_module(struct fs_text *text, const struct dl_find_object *module,
+                       uintptr_t address) {
+    const char *path = module->dlfo_link_map->l_name;
+    const char *slash = strrchr(path, '/');
+    fs_text_string(text, *path == '\0' ? program_invocation_short_name
+                                       : slash != NULL ? slash + 1 : path);
+    fs_text_string(text, "+");
+    fs_text_hex(text, address - module->dlfo_link_map->l_addr);
+}
+
+void fs_text_address(struct fs_text *text, const void *address, bool symbols) {
+    uintptr_t at = (uintptr_t)address;
+    struct dl_find_object module;
+    if (_dl_find_object == NULL || _dl_find_object((void *)at, &module) != 0) {
+        fs_text_hex(text, at);
+        return;
+    }
+    Dl_info symbol;
+    if (!symbols || fs_real.dladdr(address, &symbol) == 0 || symbol.dli_sname == NULL) {
+        add_module(text, &module, at);
+        return;
+    }
+    fs_text_string(text, symbol.dli_sname);
+    if (symbol.dli_saddr != address) {
+        fs_text_string(text, "+");
+        fs_text_hex(text, at - (uintptr_t)symbol.dli_saddr);
+    }
+    fs_text_string(text, " (");
+    add_module(text, &module, at);
+    fs_text_string(text, ")");
+}
+
+/* --- events ---------------------------------------------------------------------------------- */
+
+const char *fs_kind_name(uint8_t kind) {
+    static const char *const names[FS_KIND_COUNT] = {
+        [FS_KIND_MUTEX] = "mutex",
+        [FS_KIND_RWLOCK_READ] = "rwlock (read)",
+        [FS_KIND_RWLOCK_WRITE] = "rwlock (write)",
+        [FS_KIND_SPIN] = "spinlock",
+        [FS_KIND_SEMAPHORE] = "semaphore",
+        [FS_KIND_FILE] = "FILE lock",
+        [FS_KIND_ONCE] = "once control",
+        [FS_KIND_GUARD] = "static initialiser",
+        [FS_KIND_COND] = "condition variable",
+        [FS_KIND_BARRIER] = "barrier",
+        [FS_KIND_CRITICAL] = "libc call",
+    };
+    return kind < FS_KIND_COUNT ? names[kind] : "object";
+}
+
+void fs_report_forced(const struct fs_thread *holder, const struct fs_entry *entry, bool symbols) {
+    char buffer[LINE_MAX_BYTES];
+    struct fs_text text = fs_text(buffer, sizeof buffer);
+    fs_text_string(&text, "forksafe: process ");
+    fs_text_number(&text, fs_syscall0(SYS_getpid));
+    fs_text_string(&text, " (forked by ");
+    fs_text_number(&text, fs_syscall0(SYS_getppid));
+    fs_text_string(&text, "): ");
+    fs_text_string(&text, fs_kind_name(entry->kind));
+    fs_text_string(&text, " ");
+    fs_text_address(&text, entry->object, symbols);
+    fs_text_string(&text, " was held by thread \"");
+    fs_text_string(&text, holder->name);
+    fs_text_string(&text, "\" (tid ");
+    fs_text_number(&text, holder->tid);
+    fs_text_string(&text, "), taken at ");
+    fs_text_address(&text, entry->caller, symbols);
+    fs_text_string(&text, ": released here, the data under it may be torn");
+    fs_report_line(buffer);
+}

@@ -1,0 +1,43 @@
+/* report.h - what forksafe says, on stderr.
+ *
+ * Each line is one write(2), made without stdio, malloc or locks, so that it may be written in a
+ * signal handler or in a child before its atfork handlers have run. Nothing is written where
+ * descriptor 2 is no longer what it was at start-up: a daemon may have a socket or a database
+ * there. */
+#ifndef FS_REPORT_H
+#define FS_REPORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "registry.h"
+
+/* Text that is put together in a fixed buffer; what does not fit is cut. Always NUL-terminated. */
+struct fs_text {
+    char *buffer;
+    size_t size;
+    size_t length;
+};
+struct fs_text fs_text(char *buffer, size_t size);
+void fs_text_string(struct fs_text *text, const char *string);
+void fs_text_number(struct fs_text *text, int64_t number);
+void fs_text_hex(struct fs_text *text, uintptr_t number);
+/* "name (module)" of an object or "name+0x12 (module)" inside a function where the dynamic symbols
+ * tell, else "module+0x1234", else the bare address. `symbols`: dladdr may be called, that is, the
+ * dynamic linker's lock is free. */
+void fs_text_address(struct fs_text *text, const void *address, bool symbols);
+
+/* Remembers what descriptor 2 is. */
+void fs_report_init(void);
+
+/* Writes the line and a newline. */
+void fs_report_line(const char *line);
+
+/* In the child: `holder` has vanished and its hold of `entry` was taken away. */
+void fs_report_forced(const struct fs_thread *holder, const struct fs_entry *entry, bool symbols);
+
+/* The user's word for a kind: "mutex", "rwlock (read)", ... */
+const char *fs_kind_name(uint8_t kind);
+
+#endif

@@ -1,0 +1,240 @@
+#include "safepoint.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <libunwind-x86_64.h>
+#include <link.h>
+#include <string.h>
+
+#include "config.h"
+#include "real.h"
+#include "sys.h"
+
+/* Where libunwind cannot go (no unwind tables, JIT code) what was seen decides; nor is a stack
+ * walked for ever. */
+enum { DEEPEST_WALK = 256 };
+
+struct range {
+    uintptr_t start, end;
+};
+/* libc, ld.so, forksafe, libunwind's two halves; written once, before the second thread */
+static struct range opaque[8];
+static unsigned opaque_count;
+
+/* libunwind is loaded by hand and kept out of the global scope: it exports _Unwind_* of its own,
+ * and a C++ program must go on throwing through the ones it knows. Its remote half reads through
+ * our callbacks, so that no lock of the dynamic linker is taken (the local half would call
+ * dl_iterate_phdr for each frame). */
+static struct {
+    unw_addr_space_t space;
+    int (*init_remote)(unw_cursor_t *, unw_addr_space_t, void *);
+    int (*step)(unw_cursor_t *);
+    int (*get_reg)(unw_cursor_t *, int, unw_word_t *);
+    int (*is_signal_frame)(unw_cursor_t *);
+    int (*search)(unw_addr_space_t, unw_word_t, unw_dyn_info_t *, unw_proc_info_t *, int, void *);
+} unwinder;
+
+/* glibc 2.35 and later; takes no lock (elf/dl-find_object.c). Weak: without it no stack is walked. */
+#pragma weak _dl_find_object
+
+static bool find_module(uintptr_t address, struct dl_find_object *module) {
+    return _dl_find_object != NULL && _dl_find_object((void *)address, module) == 0;
+}
+
+bool fs_is_opaque(uintptr_t address) {
+    for (unsigned i = 0; i < opaque_count; i++) {
+        if (address >= opaque[i].start && address < opaque[i].end) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* --- modules named by the user --------------------------------------------------------------- */
+
+static const char *base_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash != NULL ? slash + 1 : path;
+}
+
+/* "libfoo.so" stands for "libfoo.so.1" too. */
+static bool is_named(const char *module, const char *list) {
+    for (const char *at = list; *at != '\0';) {
+        size_t length = strcspn(at, ":");
+        if (length != 0 && strncmp(module, at, length) == 0 &&
+            (module[length] == '\0' || module[length] == '.')) {
+            return true;
+        }
+        at += length + (at[length] == ':');
+    }
+    return false;
+}
+
+static bool is_opaque_by_name(uintptr_t address) {
+    struct dl_find_object module;
+    if (fs_config.opaque[0] == '\0' || !find_module(address, &module)) {
+        return false;
+    }
+    const char *path = module.dlfo_link_map->l_name;
+    return is_named(base_name(*path != '\0' ? path : program_invocation_name), fs_config.opaque);
+}
+
+/* --- libunwind's callbacks ------------------------------------------------------------------- */
+
+/* The one layout of .eh_frame_hdr that linkers write: a sorted table of (pc, entry) pairs, both
+ * relative to the header (LSB 5.0 core, "The .eh_frame_hdr section"). */
+struct eh_frame_hdr {
+    uint8_t version, eh_frame_encoding, count_encoding, table_encoding;
+    int32_t eh_frame;
+    uint32_t count;
+    int32_t table[][2];
+};
+
+static int find_proc_info(unw_addr_space_t space, unw_word_t ip, unw_proc_info_t *info, int need,
+                          void *context) {
+    struct dl_find_object module;
+    if (!find_module(ip, &module) || module.dlfo_eh_frame == NULL) {
+        return -UNW_ENOINFO;
+    }
+    const struct eh_frame_hdr *header = module.dlfo_eh_frame;
+    if (header->version != 1 || header->eh_frame_encoding != 0x1b ||
+        header->count_encoding != 0x03 || header->table_encoding != 0x3b) {
+        return -UNW_ENOINFO;
+    }
+    unw_dyn_info_t table;
+    memset(&table, 0, sizeof table);
+    table.format = UNW_INFO_FORMAT_REMOTE_TABLE;
+    table.start_ip = (unw_word_t)module.dlfo_map_start;
+    table.end_ip = (unw_word_t)module.dlfo_map_end;
+    table.u.rti.segbase = (unw_word_t)header;
+    table.u.rti.table_data = (unw_word_t)header->table;
+    table.u.rti.table_len = header->count * sizeof header->table[0] / sizeof(unw_word_t);
+    return unwinder.search(space, ip, &table, info, need, context);
+}
+
+static void put_unwind_info(unw_addr_space_t space, unw_proc_info_t *info, void *context) {
+    (void)space, (void)info, (void)context; /* the search took it from libunwind's own pool */
+}
+
+static int no_dynamic_info(unw_addr_space_t space, unw_word_t *list, void *context) {
+    (void)space, (void)list, (void)context;
+    return -UNW_ENOINFO;
+}
+
+static int access_mem(unw_addr_space_t space, unw_word_t address, unw_word_t *value, int write,
+                      void *context) {
+    (void)space, (void)context;
+    return !write && fs_peek(value, (const void *)address, sizeof *value) ? 0 : -UNW_EINVAL;
+}
+
+static int access_reg(unw_addr_space_t space, unw_regnum_t reg, unw_word_t *value, int write,
+                      void *context) {
+    static const int place[] = {
+        [UNW_X86_64_RAX] = REG_RAX, [UNW_X86_64_RDX] = REG_RDX, [UNW_X86_64_RCX] = REG_RCX,
+        [UNW_X86_64_RBX] = REG_RBX, [UNW_X86_64_RSI] = REG_RSI, [UNW_X86_64_RDI] = REG_RDI,
+        [UNW_X86_64_RBP] = REG_RBP, [UNW_X86_64_RSP] = REG_RSP, [UNW_X86_64_R8] = REG_R8,
+        [UNW_X86_64_R9] = REG_R9,   [UNW_X86_64_R10] = REG_R10, [UNW_X86_64_R11] = REG_R11,
+        [UNW_X86_64_R12] = REG_R12, [UNW_X86_64_R13] = REG_R13, [UNW_X86_64_R14] = REG_R14,
+        [UNW_X86_64_R15] = REG_R15, [UNW_X86_64_RIP] = REG_RIP,
+    };
+    (void)space;
+    if (write || reg < 0 || (size_t)reg >= sizeof place / sizeof *place) {
+        return -UNW_EBADREG;
+    }
+    *value = (unw_word_t)((const greg_t *)context)[place[reg]];
+    return 0;
+}
+
+static unw_accessors_t accessors = {
+    .find_proc_info = find_proc_info,
+    .put_unwind_info = put_unwind_info,
+    .get_dyn_info_list_addr = no_dynamic_info,
+    .access_mem = access_mem,
+    .access_reg = access_reg,
+};
+
+/* --- setting up ------------------------------------------------------------------------------ */
+
+static void add_module_of(const void *address) {
+    struct dl_find_object module;
+    if (address != NULL && find_module((uintptr_t)address, &module)) {
+        opaque[opaque_count++] =
+            (struct range){(uintptr_t)module.dlfo_map_start, (uintptr_t)module.dlfo_map_end};
+    }
+}
+
+static void load_unwinder(void) {
+    void *library = dlopen("libunwind-x86_64.so.8", RTLD_LOCAL | RTLD_NOW);
+    if (library == NULL) {
+        return; /* stacks are then not walked; the program counter alone decides */
+    }
+    unw_addr_space_t (*create)(unw_accessors_t *, int) =
+        dlsym(library, "_Ux86_64_create_addr_space");
+    int (*set_caching)(unw_addr_space_t, unw_caching_policy_t) =
+        dlsym(library, "_Ux86_64_set_caching_policy");
+    unwinder.init_remote = dlsym(library, "_Ux86_64_init_remote");
+    unwinder.step = dlsym(library, "_Ux86_64_step");
+    unwinder.get_reg = dlsym(library, "_Ux86_64_get_reg");
+    unwinder.is_signal_frame = dlsym(library, "_Ux86_64_is_signal_frame");
+    unwinder.search = dlsym(library, "_Ux86_64_dwarf_search_unwind_table");
+    if (create == NULL || set_caching == NULL || unwinder.init_remote == NULL ||
+        unwinder.step == NULL || unwinder.get_reg == NULL || unwinder.is_signal_frame == NULL ||
+        unwinder.search == NULL) {
+        return;
+    }
+    unwinder.space = create(&accessors, 0);
+    if (unwinder.space != NULL) {
+        set_caching(unwinder.space, UNW_CACHE_NONE); /* the caches have locks */
+    }
+    add_module_of((const void *)(uintptr_t)unwinder.step);
+    void *local = dlopen("libunwind.so.8", RTLD_LOCAL | RTLD_NOW | RTLD_NOLOAD);
+    if (local != NULL) {
+        add_module_of(dlsym(local, "_ULx86_64_step"));
+    }
+}
+
+void fs_safepoint_init(void) {
+    static bool done;
+    if (done) {
+        return;
+    }
+    done = true;
+    add_module_of((const void *)(uintptr_t)fs_real.fork);        /* libc */
+    add_module_of((const void *)(uintptr_t)_dl_find_object);     /* ld.so */
+    add_module_of((const void *)(uintptr_t)fs_safepoint_init);   /* forksafe */
+    load_unwinder();
+}
+
+/* --- the walk -------------------------------------------------------------------------------- */
+
+/* Two kinds of frame matter. What a signal has interrupted: libc there is in the middle of
+ * something. And, where the thread itself was stopped by a signal, any frame of an opaque module
+ * that the program called: not the outermost ones, where libc calls the start routine or main(),
+ * and not the trampoline that a signal handler returns to. */
+bool fs_is_safe_point(const greg_t *registers, bool by_signal) {
+    unw_cursor_t cursor;
+    if (unwinder.space == NULL ||
+        unwinder.init_remote(&cursor, unwinder.space, (void *)(uintptr_t)registers) != 0) {
+        return true;
+    }
+    bool last_opaque = false;
+    bool inside = false;
+    for (unsigned depth = 0; depth < DEEPEST_WALK; depth++) {
+        unw_word_t ip;
+        if (unwinder.get_reg(&cursor, UNW_X86_64_RIP, &ip) != 0 || ip == 0) {
+            break;
+        }
+        bool is_opaque = fs_is_opaque(ip);
+        /* True of the frame that the signal interrupted; the one before is then the trampoline. */
+        bool interrupted = unwinder.is_signal_frame(&cursor) > 0;
+        inside = inside || (by_signal && last_opaque && !interrupted);
+        if ((is_opaque && interrupted) || (!is_opaque && inside) || is_opaque_by_name(ip)) {
+            return false;
+        }
+        last_opaque = is_opaque;
+        if (unwinder.step(&cursor) <= 0) {
+            break;
+        }
+    }
+    return true;
+}

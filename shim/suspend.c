@@ -1,0 +1,196 @@
+#include "suspend.h"
+
+#include <string.h>
+#include <ucontext.h>
+
+#include "config.h"
+#include "inventory.h"
+#include "real.h"
+#include "report.h"
+#include "safepoint.h"
+#include "sys.h"
+#include "world.h"
+
+bool fs_program_has_handlers;
+
+static struct {
+    int signo; /* 0: none. Changed only while no stop is under way */
+    bool chosen;
+} suspend;
+
+enum {
+    ASK_TIMES = 3,            /* a thread in opaque code is asked again so often */
+    ASK_AGAIN_US = 50,        /* after so long */
+    DEAF_US = 1000,           /* no answer for so long: see what the thread is at */
+    ANSWER_MS = 20,           /* one that is ready to run gets so long to be scheduled */
+};
+
+int fs_suspend_signal(void) { return fs_load(&suspend.signo); }
+
+/* --- in the suspended thread ----------------------------------------------------------------- */
+
+static bool may_stop_here(const struct fs_thread *self, const greg_t *registers) {
+    return fs_stop_wanted(self) && self->state == FS_ATTACHED && !fs_is_busy(self) &&
+           !fs_is_opaque((uintptr_t)registers[REG_RIP]);
+}
+
+static void on_suspend(int signo, siginfo_t *info, void *context) {
+    (void)signo;
+    (void)info;
+    struct fs_thread *self = fs_self;
+    if (self == NULL) {
+        return;
+    }
+    const greg_t *registers = ((const ucontext_t *)context)->uc_mcontext.gregs;
+    if (may_stop_here(self, registers)) {
+        fs_suspend_here(self, registers);
+    }
+    fs_store_release(&self->answered, fs_load(&self->asked));
+    if (fs_stop_wanted(self)) {
+        fs_world_progress();
+    }
+}
+
+/* --- choosing the signal --------------------------------------------------------------------- */
+
+static bool is_default(int signo) {
+    struct sigaction now;
+    return fs_real.sigaction(signo, NULL, &now) == 0 && now.sa_handler == SIG_DFL;
+}
+
+static bool install(int signo) {
+    struct sigaction action = {.sa_sigaction = on_suspend};
+    action.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
+    sigfillset(&action.sa_mask);
+    return fs_real.sigaction(signo, &action, NULL) == 0;
+}
+
+static void gate_only(const char *why) {
+    fs_report_line(why);
+    fs_store(&suspend.signo, 0);
+}
+
+static void choose(int except) {
+    for (int signo = SIGRTMAX - 1; signo >= SIGRTMIN; signo--) {
+        if (signo != except && is_default(signo) && install(signo)) {
+            fs_store(&suspend.signo, signo);
+            return;
+        }
+    }
+    gate_only("forksafe: the program uses every real-time signal: threads are stopped at lock "
+              "boundaries only; FORKSAFE_SIGNAL names another signal to use");
+}
+
+void fs_suspend_init(void) {
+    if (suspend.chosen) {
+        return;
+    }
+    suspend.chosen = true;
+    if (fs_config.suspend == FS_SUSPEND_GATE) {
+        return;
+    }
+    if (fs_config.signal == 0) {
+        choose(0);
+    } else if (is_default(fs_config.signal) && install(fs_config.signal)) {
+        fs_store(&suspend.signo, fs_config.signal);
+    } else {
+        gate_only("forksafe: FORKSAFE_SIGNAL: the program uses this signal itself: threads are "
+                  "stopped at lock boundaries only; name another");
+    }
+}
+
+void fs_suspend_give_way(int signo) {
+    if (signo == 0 || signo != fs_suspend_signal()) {
+        return;
+    }
+    struct sigaction standard = {.sa_handler = SIG_DFL};
+    fs_real.sigaction(signo, &standard, NULL);
+    if (fs_config.signal == 0) {
+        choose(signo);
+    } else {
+        gate_only("forksafe: FORKSAFE_SIGNAL: the program uses this signal itself: threads are "
+                  "stopped at lock boundaries only; name another");
+    }
+}
+
+/* --- in the forking thread ------------------------------------------------------------------- */
+
+static bool runs_freely(const struct fs_thread *thread, const struct fs_thread *self) {
+    return thread != self && fs_load_acquire(&thread->state) == FS_ATTACHED &&
+           fs_load(&thread->pass) == 0 && thread->tid != 0 &&
+           (fs_load(&thread->depth) == 0 || !fs_is_busy(thread));
+}
+
+static bool has_answered(const struct fs_thread *thread) {
+    return fs_load_acquire(&thread->answered) == thread->asked ||
+           fs_load_acquire(&thread->state) != FS_ATTACHED;
+}
+
+/* Returns how many were asked. */
+static unsigned ask(const struct fs_thread *self, int signo) {
+    unsigned asked = 0;
+    for FS_EACH_THREAD (thread) {
+        if (!runs_freely(thread, self)) {
+            continue;
+        }
+        fs_store(&thread->asked, thread->asked + 1);
+        if (fs_signal_thread(thread->tid, signo)) {
+            asked++;
+        } else { /* RLIMIT_SIGPENDING is used up, or the thread has just ended */
+            fs_store(&thread->asked, thread->asked - 1);
+        }
+    }
+    return asked;
+}
+
+/* The state letter of /proc/self/task/TID/stat, '\0' where it cannot be read. */
+static char task_state(int tid) {
+    char path[48];
+    char line[256];
+    struct fs_text text = fs_text(path, sizeof path);
+    fs_text_string(&text, "/proc/self/task/");
+    fs_text_number(&text, tid);
+    fs_text_string(&text, "/stat");
+    if (fs_read_file(path, line, sizeof line) < 0) {
+        return '\0';
+    }
+    const char *name_end = strrchr(line, ')'); /* the name may hold anything */
+    return name_end != NULL && name_end[1] == ' ' ? name_end[2] : '\0';
+}
+
+/* A thread that waits for a vfork child, or for a disk ('D'), and one that sleeps with the signal
+ * blocked ('S') give no answer for as long as they do; only one that is ready to run may yet. */
+static bool may_answer(const struct fs_thread *thread) { return task_state(thread->tid) == 'R'; }
+
+static bool all_have_answered(const struct fs_thread *self, bool waited_long) {
+    for FS_EACH_THREAD (thread) {
+        if (thread != self && !has_answered(thread) && !(waited_long && !may_answer(thread))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void await_answers(const struct fs_thread *self) {
+    int64_t start = fs_now();
+    for (int64_t now = start; now < start + ANSWER_MS * FS_MSEC; now = fs_now()) {
+        uint32_t seen = fs_world_progress_seen();
+        if (all_have_answered(self, now > start + DEAF_US * FS_USEC)) {
+            return;
+        }
+        fs_world_await_progress(seen, start + ANSWER_MS * FS_MSEC);
+    }
+}
+
+void fs_suspend_running(const struct fs_thread *self) {
+    int signo = fs_suspend_signal();
+    for (unsigned times = 0; times < ASK_TIMES; times++) {
+        if (times != 0) {
+            fs_sleep(ASK_AGAIN_US * FS_USEC);
+        }
+        if (ask(self, signo) == 0) {
+            return;
+        }
+        await_answers(self);
+    }
+}

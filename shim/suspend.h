@@ -1,0 +1,29 @@
+/* suspend.h - the suspend signal: stops threads that neither lock nor block. */
+#ifndef FS_SUSPEND_H
+#define FS_SUSPEND_H
+
+#include <signal.h>
+#include <stdbool.h>
+
+#include "registry.h"
+
+/* Chooses the signal and installs its handler, once. Called before the second thread is made; any
+ * number of times. */
+void fs_suspend_init(void);
+
+/* The signal in use; 0 where there is none (FORKSAFE_SUSPEND=gate, or none was free). */
+int fs_suspend_signal(void);
+
+/* The program is about to set an action for `signo` itself: if that is the suspend signal, another
+ * is taken. Not while the world is being stopped: the caller is inside a critical call. */
+void fs_suspend_give_way(int signo);
+
+/* True once the program has installed a signal handler: only then can a parked thread have
+ * interrupted itself inside libc. */
+extern bool fs_program_has_handlers;
+
+/* Asks every thread that runs and holds nothing to suspend itself, and waits for their answers, or
+ * until it is clear that they cannot answer. Forking thread, world stopped. */
+void fs_suspend_running(const struct fs_thread *self);
+
+#endif

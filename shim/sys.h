@@ -1,0 +1,67 @@
+/* sys.h - the operating system behind a small set of calls.
+ *
+ * All of them are async-signal-safe, keep errno, and may be used while the world is stopped and in
+ * the child before its atfork handlers have run. Times are nanoseconds of CLOCK_MONOTONIC. */
+#ifndef FS_SYS_H
+#define FS_SYS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define FS_MSEC INT64_C(1000000)
+#define FS_USEC INT64_C(1000)
+#define FS_FOREVER INT64_MAX
+
+/* The kernel's signal set: bit n - 1 stands for signal n. */
+typedef uint64_t fs_sigset;
+
+int fs_gettid(void);
+int64_t fs_now(void);
+void fs_sleep(int64_t ns);
+
+/* Waits while *word == expected, until `deadline` (FS_FOREVER: none) or a wake-up whose mask shares
+ * a bit with `bits`. Returns early for any reason: callers look at the word again. */
+void fs_futex_wait(uint32_t *word, uint32_t expected, int64_t deadline, uint32_t bits);
+void fs_futex_wake(uint32_t *word, uint32_t bits);
+#define FS_ALL_BITS UINT32_MAX
+
+/* Blocks every signal that can wait: not the ones that the processor raises, and not SIGSETXID (33),
+ * which glibc's set*id() sends to every thread and waits for. Returns the mask to restore. */
+fs_sigset fs_signals_block(void);
+void fs_signals_restore(fs_sigset saved);
+
+/* True while the caller runs in a signal handler on a stack of its own (sigaltstack). */
+bool fs_on_signal_stack(void);
+
+/* Returns false where the kernel refused (RLIMIT_SIGPENDING used up, no such thread, seccomp). */
+bool fs_signal_thread(int tid, int signo);
+
+/* Anonymous zeroed memory, or NULL. */
+void *fs_map(size_t bytes);
+void fs_unmap(void *memory, size_t bytes);
+
+/* Copies memory that may have been unmapped or freed. Returns false instead of crashing. */
+bool fs_peek(void *to, const void *from, size_t bytes);
+
+/* Registers for and runs an expedited membarrier: when it returns, every running thread of the
+ * process has passed a full fence. Returns false where the kernel or a seccomp filter refuses. */
+bool fs_membarrier_register(void);
+bool fs_membarrier(void);
+
+/* Reads a whole small file (at most size - 1 bytes, NUL-terminated). Returns its length, or -1. */
+long fs_read_file(const char *path, char *buffer, size_t size);
+
+/* True if the page that holds `address` is mapped MAP_SHARED: another process may own what is there.
+ * Reads /proc/self/maps; false where that cannot be read. */
+bool fs_is_shared_memory(const void *address);
+
+/* A lock for forksafe's own short sections. Taken with signals blocked, never across a park or a
+ * blocking call, so that whoever waits for it waits microseconds. 0 free, 1 held, 2 waited for. */
+struct fs_lock {
+    uint32_t word;
+};
+void fs_lock(struct fs_lock *lock);
+void fs_unlock(struct fs_lock *lock);
+
+#endif

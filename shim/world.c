@@ -1,0 +1,469 @@
+/* The stop, from the forking thread's side:
+ *
+ *   fs_world_stop
+ *     drain_holders     close the gate, wait until nobody holds a lock; open it now and then, since a
+ *                       holder may need somebody who is parked; give up at the deadline
+ *     fs_suspend_running   the suspend signal for the threads that run outside any lock
+ *     release_unsafe    a thread that turns out to be parked inside opaque code goes on
+ *   (the fork)
+ *   fs_world_start | fs_world_alone
+ */
+#include "world.h"
+
+#include <string.h>
+
+#include "config.h"
+#include "inventory.h"
+#include "layout.h"
+#include "safepoint.h"
+#include "suspend.h"
+#include "sys.h"
+
+uint32_t fs_stop;
+struct fs_stop_report fs_stop_report;
+
+static struct {
+    struct fs_thread *stopper; /* set before the stop word, cleared after it */
+    uint32_t progress;         /* counts parks, releases and answers; a futex */
+    uint32_t stopper_waits;    /* the stopper may be asleep on `progress` */
+} world;
+
+enum {
+    ROUNDS = 8,            /* drain, suspend, look where they stand; again if one stood badly */
+    CHANCES = 4,           /* times that the world is let run for holders that wait for others */
+    FIRST_SLICE_MS = 1,    /* the gate stays closed so long, then open as long; doubles */
+    LONGEST_SLICE_MS = 16, /* up to this */
+};
+
+/* --- the threads' side ----------------------------------------------------------------------- */
+
+bool fs_stop_wanted(const struct fs_thread *self) {
+    uint32_t stop = fs_load(&fs_stop);
+    if ((stop & FS_FENCED) != 0) {
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+        stop = fs_load(&fs_stop);
+    }
+    return (stop & FS_STOPPED) != 0 && fs_load(&world.stopper) != self;
+}
+
+void fs_world_progress(void) {
+    __atomic_add_fetch(&world.progress, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&world.stopper_waits, __ATOMIC_SEQ_CST) != 0) {
+        fs_futex_wake(&world.progress, FS_ALL_BITS);
+    }
+}
+
+/* A fork that does not come to its end because of what a parked thread holds, in a place that
+ * forksafe cannot see, must not hang: nobody stays parked for longer than this. */
+static int64_t patience(void) { return (2 * (int64_t)fs_config.deadline_ms + 2000) * FS_MSEC; }
+
+/* ATTACHED or DETACHED -> SUSPENDED -> back, when the world starts or the stopper lets us pass. */
+static void park(struct fs_thread *self, const void *registers, bool by_signal) {
+    uint32_t before = self->state;
+    int64_t give_up = fs_now() + patience();
+    self->registers = registers;
+    self->by_signal = by_signal;
+    fs_store_release(&self->state, FS_SUSPENDED);
+    fs_world_progress();
+    for (uint32_t stop; ((stop = fs_load_acquire(&fs_stop)) & FS_STOPPED) != 0;) {
+        if (fs_load(&self->pass) != 0) {
+            break;
+        }
+        if (fs_now() >= give_up) {
+            fs_store(&self->pass, 1);
+            break;
+        }
+        fs_futex_wait(&fs_stop, stop, give_up, self->wake_bit);
+    }
+    fs_store(&self->state, before);
+    fs_compiler_barrier();
+}
+
+/* Parks the caller until it may go on, all signals blocked: a handler that ran here would run in a
+ * thread that counts as suspended. */
+static __attribute__((noinline)) void park_quietly(struct fs_thread *self) {
+    greg_t registers[NGREG] = {0};
+    __asm__ volatile("lea 0(%%rip), %%rax\n\t"
+                     "mov %%rax, %c[rip](%[at])\n\t"
+                     "mov %%rsp, %c[rsp](%[at])\n\t"
+                     "mov %%rbp, %c[rbp](%[at])\n\t"
+                     "mov %%rbx, %c[rbx](%[at])\n\t"
+                     "mov %%r12, %c[r12](%[at])\n\t"
+                     "mov %%r13, %c[r13](%[at])\n\t"
+                     "mov %%r14, %c[r14](%[at])\n\t"
+                     "mov %%r15, %c[r15](%[at])"
+                     :
+                     : [at] "r"(registers), [rip] "i"(REG_RIP * 8), [rsp] "i"(REG_RSP * 8),
+                       [rbp] "i"(REG_RBP * 8), [rbx] "i"(REG_RBX * 8), [r12] "i"(REG_R12 * 8),
+                       [r13] "i"(REG_R13 * 8), [r14] "i"(REG_R14 * 8), [r15] "i"(REG_R15 * 8)
+                     : "rax", "memory");
+    fs_sigset saved = fs_signals_block();
+    park(self, registers, false);
+    fs_signals_restore(saved);
+}
+
+/* The thread is at depth 0. Returns at once if it is not to stop, or was told to pass. */
+static void park_if_wanted(struct fs_thread *self) {
+    if (fs_stop_wanted(self) && fs_load(&self->pass) == 0) {
+        park_quietly(self);
+    }
+}
+
+__attribute__((noinline)) uint32_t fs_gate(struct fs_thread *self) {
+    uintptr_t frame = fs_frame();
+    while (fs_stop_wanted(self)) {
+        uint32_t slot = self->depth - 1;
+        fs_store(&self->depth, slot); /* the entry is not filled yet: give it back for now */
+        fs_wait_prune(self, frame);
+        if (self->depth != 0) {
+            fs_prune(self, frame);
+        }
+        bool parks = self->depth == 0 && fs_load(&self->pass) == 0;
+        if (parks) {
+            park_if_wanted(self);
+        }
+        fs_store(&self->depth, self->depth + 1);
+        fs_compiler_barrier();
+        if (!parks) {
+            break;
+        }
+    }
+    return self->depth - 1;
+}
+
+void fs_detach_slow(struct fs_thread *self) {
+    if (self->depth == 0) {
+        park_if_wanted(self);
+    }
+}
+
+void fs_attach_slow(struct fs_thread *self) {
+    if (self->depth != 0 && fs_stop_wanted(self)) {
+        fs_prune(self, fs_frame());
+    }
+    if (self->depth == 0) {
+        park_if_wanted(self);
+    }
+}
+
+/* A blocking call begins in a thread that is not ATTACHED: a signal handler blocks inside a blocking
+ * call, or the last one was left by a longjmp, an exception or cancellation. Then its frame is gone:
+ * we stand above it. The addresses of two stacks do not compare. */
+uint32_t fs_stale_state(struct fs_thread *self, uintptr_t frame) {
+    return frame < self->detached_frame || fs_on_signal_stack() ? FS_DETACHED : FS_ATTACHED;
+}
+
+void fs_suspend_here(struct fs_thread *self, const void *registers) {
+    park(self, registers, true);
+}
+
+/* --- the gate -------------------------------------------------------------------------------- */
+
+/* After this, every other thread has either raised its depth, or changed its state, before, so that
+ * we see it, or will find the stop word set. Pairs with fs_raise_depth(), fs_detach(), fs_attach(). */
+static void heavy_barrier(void) {
+    if ((fs_stop & FS_FENCED) != 0 || !fs_membarrier()) {
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    }
+}
+
+static void close_gate(void) {
+    __atomic_store_n(&fs_stop, (fs_stop + FS_STOP_STEP) | FS_STOPPED, __ATOMIC_SEQ_CST);
+    heavy_barrier();
+    fs_stop_report.attempts++;
+}
+
+static void open_gate(void) {
+    uint32_t open = (fs_stop + FS_STOP_STEP) & ~(uint32_t)FS_STOPPED;
+    __atomic_store_n(&fs_stop, open, __ATOMIC_SEQ_CST);
+    fs_futex_wake(&fs_stop, FS_ALL_BITS);
+}
+
+static void let_pass(struct fs_thread *thread) {
+    fs_store(&thread->pass, 1);
+    __atomic_add_fetch(&fs_stop, FS_STOP_STEP, __ATOMIC_SEQ_CST);
+    fs_futex_wake(&fs_stop, thread->wake_bit);
+}
+
+uint32_t fs_world_progress_seen(void) { return __atomic_load_n(&world.progress, __ATOMIC_SEQ_CST); }
+
+void fs_world_await_progress(uint32_t seen, int64_t until) {
+    int64_t look_again = fs_now() + 200 * FS_USEC;
+    __atomic_store_n(&world.stopper_waits, 1, __ATOMIC_SEQ_CST);
+    if (fs_world_progress_seen() == seen) {
+        fs_futex_wait(&world.progress, seen, look_again < until ? look_again : until,
+                      FS_ALL_BITS);
+    }
+    __atomic_store_n(&world.stopper_waits, 0, __ATOMIC_SEQ_CST);
+}
+
+/* --- holders --------------------------------------------------------------------------------- */
+
+/* The lock that the thread is blocked on, or NULL. */
+static const struct fs_entry *wanted_entry(const struct fs_thread *thread) {
+    uint32_t count = fs_entry_count(thread);
+    if (count == 0) {
+        return NULL;
+    }
+    const struct fs_entry *newest = &thread->entries[count - 1];
+    return fs_load(&newest->phase) == FS_TAKING ? newest : NULL;
+}
+
+static int owner_of(const struct fs_entry *entry) {
+    union {
+        pthread_mutex_t mutex;
+        pthread_rwlock_t rwlock;
+        sem_t sem;
+    } copy;
+    switch (entry->kind) {
+    case FS_KIND_MUTEX:
+        return fs_peek(&copy, entry->object, sizeof copy.mutex) ? fs_mutex_owner(&copy.mutex) : 0;
+    case FS_KIND_RWLOCK_READ:
+    case FS_KIND_RWLOCK_WRITE:
+        return fs_peek(&copy, entry->object, sizeof copy.rwlock) ? fs_rwlock_writer(&copy.rwlock)
+                                                                 : 0;
+    case FS_KIND_SEMAPHORE:
+        return fs_peek(&copy, entry->object, sizeof copy.sem) ? fs_sem_holder(&copy.sem) : 0;
+    default:
+        return 0;
+    }
+}
+
+/* True if whoever holds the entry's lock cannot let go of it before the fork. */
+static bool owner_is_hopeless(const struct fs_entry *entry, const struct fs_thread *self) {
+    if (fs_holds(self, entry->object)) {
+        return true;
+    }
+    int owner = owner_of(entry);
+    if (owner != 0) {
+        const struct fs_thread *thread = fs_thread_by_tid(owner);
+        return thread == self || (thread != NULL && thread->hopeless);
+    }
+    for FS_EACH_THREAD (thread) {
+        if (thread->hopeless && fs_holds(thread, entry->object)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A lock that a fork has waited for while it was being taken is waited for again once it is held. */
+static uint8_t waited_for(const struct fs_entry *entry) {
+    return fs_load(&entry->phase) == FS_HELD ? FS_WAITED_HELD : FS_WAITED_TAKING;
+}
+
+/* A fork has waited until its deadline for all that the thread holds. False for a thread that has
+ * just let go of everything: those behind it would count as hopeless too. */
+static bool outlasted(const struct fs_thread *thread) {
+    uint32_t count = fs_entry_count(thread);
+    bool any = false;
+    for (uint32_t slot = 0; slot < count; slot++) {
+        const struct fs_entry *entry = &thread->entries[slot];
+        bool waited = fs_load(&entry->outlasted) == waited_for(entry);
+        if (fs_entry_live(thread, entry)) {
+            if (!waited) {
+                return false;
+            }
+            any = true;
+        }
+    }
+    return any && fs_load(&thread->depth) <= count;
+}
+
+static bool is_hopeless(const struct fs_thread *thread, const struct fs_thread *self) {
+    if (fs_load(&thread->wants_fork)) {
+        return true; /* it waits for us */
+    }
+    const struct fs_entry *wanted = wanted_entry(thread);
+    return (wanted != NULL && owner_is_hopeless(wanted, self)) || outlasted(thread);
+}
+
+struct census {
+    unsigned busy;    /* hold something, and may let go */
+    unsigned waiting; /* of these: inside a wait that only another thread of the process can end */
+};
+
+static bool waits_for_another(const struct fs_thread *thread) {
+    return fs_load(&thread->wait_count) != 0 && fs_load(&thread->state) == FS_DETACHED;
+}
+
+/* Who is worth waiting for? A thread behind a hopeless one is hopeless: look until no more turn up. */
+static struct census count_holders(const struct fs_thread *self) {
+    struct census census;
+    for FS_EACH_THREAD (thread) {
+        thread->hopeless = false;
+    }
+    bool changed;
+    do {
+        census = (struct census){0};
+        changed = false;
+        for FS_EACH_THREAD (thread) {
+            if (thread == self || fs_load(&thread->depth) == 0 || thread->hopeless ||
+                !fs_is_busy(thread)) {
+                continue;
+            }
+            thread->hopeless = is_hopeless(thread, self);
+            changed |= thread->hopeless;
+            census.busy += !thread->hopeless;
+            census.waiting += !thread->hopeless && waits_for_another(thread);
+        }
+    } while (changed);
+    return census;
+}
+
+/* Closes the gate and waits until nobody holds anything, or nobody who does is worth waiting for.
+ * Leaves the gate closed. */
+static void drain_holders(const struct fs_thread *self, int64_t deadline) {
+    int64_t slice = FIRST_SLICE_MS * FS_MSEC;
+    for (unsigned chances = 0;; chances++) {
+        close_gate();
+        int64_t until = fs_now() + slice;
+        until = until < deadline ? until : deadline;
+        struct census census;
+        for (;;) {
+            uint32_t seen = fs_world_progress_seen();
+            census = count_holders(self);
+            if (census.busy == 0) {
+                return;
+            }
+            if (fs_now() >= until) {
+                break;
+            }
+            fs_world_await_progress(seen, until);
+        }
+        bool all_wait = census.busy == census.waiting;
+        if (fs_now() >= deadline || (all_wait && chances >= CHANCES)) {
+            return;
+        }
+        open_gate();
+        fs_sleep(slice < deadline - fs_now() ? slice : deadline - fs_now());
+        slice = slice < LONGEST_SLICE_MS * FS_MSEC ? slice * 2 : slice;
+    }
+}
+
+/* --- where the parked stand ------------------------------------------------------------------ */
+
+/* A thread may be parked where it holds a lock that forksafe cannot see: it goes on. Returns how
+ * many. */
+static unsigned release_unsafe(const struct fs_thread *self) {
+    unsigned released = 0;
+    for FS_EACH_THREAD (thread) {
+        if (thread == self || fs_load_acquire(&thread->state) != FS_SUSPENDED ||
+            fs_load(&thread->pass) != 0) {
+            continue;
+        }
+        if ((thread->by_signal || fs_program_has_handlers) &&
+            !fs_is_safe_point(thread->registers, thread->by_signal)) {
+            let_pass(thread);
+            released++;
+        }
+    }
+    return released;
+}
+
+static void read_name(struct fs_thread *thread) {
+    static const char prefix[] = "/proc/self/task/";
+    char path[64];
+    char digits[12];
+    unsigned length = 0;
+    for (int tid = thread->tid; tid > 0; tid /= 10) {
+        digits[length++] = (char)('0' + tid % 10);
+    }
+    memcpy(path, prefix, sizeof prefix - 1);
+    char *at = path + sizeof prefix - 1;
+    while (length > 0) {
+        *at++ = digits[--length];
+    }
+    memcpy(at, "/comm", 6);
+    char name[FS_NAME_MAX + 1];
+    long got = fs_read_file(path, name, sizeof name);
+    if (got > 0 && name[got - 1] == '\n') {
+        name[got - 1] = '\0';
+    }
+    memcpy(thread->name, name, got > 0 ? FS_NAME_MAX : 0);
+    thread->name[FS_NAME_MAX - 1] = '\0';
+}
+
+/* What is held now is inherited by force: no later fork waits for it again. */
+static void mark_outlasted(struct fs_thread *thread) {
+    uint32_t count = fs_entry_count(thread);
+    for (uint32_t slot = 0; slot < count; slot++) {
+        struct fs_entry *entry = &thread->entries[slot];
+        fs_store(&entry->outlasted, waited_for(entry));
+    }
+    read_name(thread);
+}
+
+static void take_stock(const struct fs_thread *self) {
+    for FS_EACH_THREAD (thread) {
+        if (thread == self) {
+            continue;
+        }
+        uint32_t state = fs_load(&thread->state);
+        if (fs_load(&thread->depth) != 0 && fs_is_busy(thread)) {
+            fs_stop_report.holding++;
+            mark_outlasted(thread);
+        } else if (state == FS_SUSPENDED) {
+            fs_stop_report.parked++;
+        } else if (state == FS_DETACHED) {
+            fs_stop_report.detached++;
+        } else {
+            fs_stop_report.running++;
+        }
+    }
+}
+
+/* --- stop and start -------------------------------------------------------------------------- */
+
+void fs_world_init(void) {
+    if (!fs_membarrier_register()) {
+        fs_store(&fs_stop, fs_stop | FS_FENCED);
+    }
+}
+
+static void forget_passes(void) {
+    for FS_EACH_THREAD (thread) {
+        if (fs_load(&thread->pass) != 0) {
+            fs_store(&thread->pass, 0);
+        }
+    }
+}
+
+void fs_world_stop(struct fs_thread *self) {
+    int64_t start = fs_now();
+    int64_t deadline = start + fs_config.deadline_ms * FS_MSEC;
+    fs_stop_report = (struct fs_stop_report){0};
+    world.stopper = self;
+    fs_stop_report.foreign = fs_foreign_threads(NULL, 0);
+    if (fs_thread_count() > 1) {
+        for (unsigned round = 0; round < ROUNDS; round++) {
+            forget_passes();
+            drain_holders(self, deadline);
+            if (fs_suspend_signal() != 0) {
+                fs_suspend_running(self);
+            }
+            if (release_unsafe(self) == 0) {
+                break;
+            }
+        }
+        take_stock(self);
+    }
+    fs_registry_lock();
+    fs_stop_report.ns = fs_now() - start;
+}
+
+void fs_world_start(void) {
+    fs_registry_unlock();
+    if ((fs_stop & FS_STOPPED) != 0) {
+        forget_passes();
+        open_gate();
+    }
+    world.stopper = NULL;
+}
+
+void fs_world_alone(void) {
+    fs_store(&fs_stop, fs_stop & FS_FENCED);
+    world.stopper = NULL;
+    world.stopper_waits = 0;
+    fs_registry_unlock();
+}

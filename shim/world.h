@@ -1,0 +1,100 @@
+/* world.h - stop the world, and start it again.
+ *
+ * The forking thread sets the stop word. From then on a thread that holds nothing and is about to
+ * take a lock or to enter a critical call parks (the gate); one that holds something goes on until
+ * it holds nothing, and parks there. Threads that neither lock nor block get the suspend signal
+ * (suspend.h). Threads inside a blocking call are left asleep: on their way back they look at the
+ * stop word and park. */
+#ifndef FS_WORLD_H
+#define FS_WORLD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "registry.h"
+
+enum {
+    FS_STOPPED = 1,  /* a fork is under way: park */
+    FS_FENCED = 2,   /* no membarrier here: every look at this word needs a fence first */
+    FS_STOP_STEP = 4 /* the bits above count changes, so that a futex wait misses none */
+};
+
+/* The stop word. Written by the forking thread alone, and by fs_world_init(). */
+extern uint32_t fs_stop;
+
+void fs_world_init(void);
+
+/* The caller has raised its depth and found the stop word set. Parks if the caller holds nothing
+ * else. Returns the entry that the raised depth stands for; keeps errno. */
+uint32_t fs_gate(struct fs_thread *self);
+
+/* The two slow ends of a blocking call. Keep errno. */
+void fs_detach_slow(struct fs_thread *self);
+void fs_attach_slow(struct fs_thread *self);
+uint32_t fs_stale_state(struct fs_thread *self, uintptr_t frame);
+
+/* ATTACHED -> DETACHED. Returns the state to go back to, which is DETACHED where a signal handler
+ * blocks inside a blocking call. */
+static inline uint32_t fs_detached(struct fs_thread *self) {
+    uint32_t before = self->state;
+    uintptr_t frame = fs_frame();
+    if (fs_unlikely(before != FS_ATTACHED)) {
+        before = fs_stale_state(self, frame);
+    }
+    self->detached_frame = frame;
+    fs_store(&self->state, FS_DETACHED);
+    fs_compiler_barrier();
+    return before;
+}
+
+/* Before and after a blocking call: two stores and a look at the stop word. Pairs with
+ * close_gate() in world.c as fs_raise_depth() does. */
+static inline uint32_t fs_detach(struct fs_thread *self) {
+    uint32_t before = fs_detached(self);
+    if (fs_unlikely(fs_load(&fs_stop) != 0)) {
+        fs_detach_slow(self);
+    }
+    return before;
+}
+
+static inline void fs_attach(struct fs_thread *self, uint32_t before) {
+    fs_store(&self->state, before);
+    fs_compiler_barrier();
+    if (fs_unlikely(fs_load(&fs_stop) != 0)) {
+        fs_attach_slow(self);
+    }
+}
+
+/* Called by the suspend signal's handler: parks the caller, whose registers (greg_t[]) were these. */
+void fs_suspend_here(struct fs_thread *self, const void *registers);
+/* True while the world is being stopped by another thread than the caller. */
+bool fs_stop_wanted(const struct fs_thread *self);
+/* Wakes the forking thread: a thread has parked or answered. */
+void fs_world_progress(void);
+/* For the forking thread: sleeps until there is progress beyond what it had `seen`, until a time at
+ * the latest. A lock that is let go by a thread that then goes on makes no sound, so it also returns
+ * after 200 us at the latest. */
+uint32_t fs_world_progress_seen(void);
+void fs_world_await_progress(uint32_t seen, int64_t until);
+
+/* How the last stop went; for reports and tests. Valid between stop and start, and in the child. */
+struct fs_stop_report {
+    unsigned parked;   /* at the gate or by the suspend signal */
+    unsigned detached; /* inside blocking calls */
+    unsigned running;  /* left running: inside opaque code, or deaf to the signal */
+    unsigned holding;  /* could not be waited for */
+    unsigned attempts; /* times that the gate was closed */
+    int foreign;       /* threads without a record; -1: not known */
+    int64_t ns;
+};
+extern struct fs_stop_report fs_stop_report;
+
+/* Stops all threads but `self`, within the deadline. Afterwards what a thread still holds is
+ * marked as outlasted and its name is in its record. Caller: the forking thread, with the fork
+ * lock and with signals blocked. */
+void fs_world_stop(struct fs_thread *self);
+void fs_world_start(void);
+/* In the child: nobody else is there to be started. */
+void fs_world_alone(void);
+
+#endif

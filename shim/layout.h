@@ -29,8 +29,10 @@ bool fs_layout_held_by(uint8_t kind, const void *object, const struct fs_thread 
 /* What glibc would write as the owner of a lock taken by the calling thread. */
 int fs_layout_own_id(void);
 
-/* True if another process may own the object: never to be touched. */
-bool fs_mutex_shared(const pthread_mutex_t *mutex);
+/* True if another process may own the object: never to be touched. The objects are copies; `where`
+ * is the mutex itself, since glibc sets the sharing bit of every robust mutex, so that only the
+ * memory that it lives in tells (nptl/pthread_mutex_init.c). */
+bool fs_mutex_shared(const pthread_mutex_t *mutex, const void *where);
 bool fs_rwlock_shared(const pthread_rwlock_t *rwlock);
 bool fs_cond_shared(const pthread_cond_t *cond);
 bool fs_barrier_shared(const pthread_barrier_t *barrier);

@@ -39,8 +39,12 @@ static struct {
 static pthread_key_t exit_key;
 
 /* Handles of vanished threads, gathered from their records when somebody first asks. */
+struct vanished {
+    pthread_t handle;
+    bool reused; /* a new thread has it now */
+};
 static struct {
-    pthread_t *handles;
+    struct vanished *items;
     size_t count;
     size_t room;
     bool pending; /* the last fork's records are still to be gathered */
@@ -110,7 +114,12 @@ static struct fs_thread *new_record(uint32_t owners) {
     return record;
 }
 
+static void vanished_again(pthread_t handle);
+
 static void free_record(struct fs_thread *record) {
+    if (record->detached) {
+        vanished_again(record->handle);
+    }
     fs_inventory_free(record);
     fs_store_release(&record->generation, 0);
     record->next_free = registry.free;
@@ -324,19 +333,40 @@ void fs_registry_cut(struct fs_thread *survivor) {
 
 static void remember_vanished(pthread_t handle) {
     if (vanished.count == vanished.room) {
-        size_t room = vanished.room == 0 ? 512 : vanished.room * 2;
-        pthread_t *grown = fs_map(room * sizeof *grown);
+        size_t room = vanished.room == 0 ? 256 : vanished.room * 2;
+        struct vanished *grown = fs_map(room * sizeof *grown);
         if (grown == NULL) {
             return; /* the handle is then answered by glibc, as it is bare */
         }
         if (vanished.count != 0) {
-            memcpy(grown, vanished.handles, vanished.count * sizeof *grown);
-            fs_unmap(vanished.handles, vanished.room * sizeof *grown);
+            memcpy(grown, vanished.items, vanished.count * sizeof *grown);
+            fs_unmap(vanished.items, vanished.room * sizeof *grown);
         }
-        vanished.handles = grown;
+        vanished.items = grown;
         vanished.room = room;
     }
-    vanished.handles[vanished.count++] = handle;
+    vanished.items[vanished.count++] = (struct vanished){.handle = handle};
+}
+
+static struct vanished *find_among(pthread_t handle, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        if (vanished.items[i].handle == handle) {
+            return &vanished.items[i];
+        }
+    }
+    return NULL;
+}
+
+static struct vanished *find_vanished(pthread_t handle) {
+    return find_among(handle, vanished.count);
+}
+
+/* `lock` held. */
+static void vanished_again(pthread_t handle) {
+    struct vanished *item = find_vanished(handle);
+    if (item != NULL) {
+        item->reused = false;
+    }
 }
 
 /* Turns the records that the fork left behind into handles and free records. Done when the list is
@@ -346,46 +376,81 @@ static void gather_vanished(void) {
         return;
     }
     vanished.pending = false;
+    size_t known = vanished.count; /* by earlier forks */
     for FS_EACH_VANISHED (thread) {
-        if (thread->handle != 0) {
+        if (thread->handle != 0 && find_among(thread->handle, known) == NULL) {
             remember_vanished(thread->handle);
         }
+        thread->detached = true; /* if it had a vanished one's handle, it has vanished itself */
         free_record(thread);
     }
 }
 
-static size_t find_vanished(pthread_t handle) {
-    size_t i = 0;
-    while (i < vanished.count && vanished.handles[i] != handle) {
-        i++;
+static bool none_vanished(void) { return !fs_load(&vanished.pending) && vanished.count == 0; }
+
+static struct fs_thread *find_live(pthread_t handle) {
+    for FS_EACH_THREAD (thread) {
+        if (thread->handle == handle) {
+            return thread;
+        }
     }
-    return i;
+    return NULL;
+}
+
+/* Every one of these is called with the list as it is at any time; under the lock it holds still. */
+static fs_sigset lock_list(void) {
+    fs_sigset saved = fs_signals_block();
+    fs_registry_lock();
+    gather_vanished();
+    return saved;
+}
+
+static void unlock_list(fs_sigset saved) {
+    fs_registry_unlock();
+    fs_signals_restore(saved);
 }
 
 bool fs_is_vanished(pthread_t handle) {
-    if (fs_likely(!vanished.pending && vanished.count == 0)) {
+    if (fs_likely(none_vanished())) {
         return false;
     }
-    fs_sigset saved = fs_signals_block();
-    fs_registry_lock();
-    gather_vanished();
-    bool found = find_vanished(handle) < vanished.count;
-    fs_registry_unlock();
-    fs_signals_restore(saved);
-    return found;
+    fs_sigset saved = lock_list();
+    const struct vanished *item = find_vanished(handle);
+    bool is_vanished = item != NULL && !item->reused;
+    unlock_list(saved);
+    return is_vanished;
 }
 
-void fs_vanished_forget(pthread_t handle) {
-    if (fs_likely(!vanished.pending && vanished.count == 0)) {
+void fs_vanished_reuse(pthread_t handle) {
+    if (fs_likely(none_vanished())) {
         return;
     }
-    fs_sigset saved = fs_signals_block();
-    fs_registry_lock();
-    gather_vanished();
-    size_t i = find_vanished(handle);
-    if (i < vanished.count) {
-        vanished.handles[i] = vanished.handles[--vanished.count];
+    fs_sigset saved = lock_list();
+    struct vanished *item = find_vanished(handle);
+    if (item != NULL) {
+        item->reused = true;
     }
-    fs_registry_unlock();
-    fs_signals_restore(saved);
+    unlock_list(saved);
+}
+
+void fs_vanished_joined(pthread_t handle) {
+    if (fs_likely(none_vanished())) {
+        return;
+    }
+    fs_sigset saved = lock_list();
+    if (find_live(handle) == NULL) { /* not handed to yet another thread meanwhile */
+        vanished_again(handle);
+    }
+    unlock_list(saved);
+}
+
+void fs_thread_detached(pthread_t handle) {
+    fs_sigset saved = lock_list();
+    struct fs_thread *thread = find_live(handle);
+    if (thread != NULL) {
+        thread->detached = true;
+    } else {
+        vanished_again(handle);
+    }
+    unlock_list(saved);
 }

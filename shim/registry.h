@@ -105,6 +105,7 @@ struct fs_thread {
     void *argument;
     uint32_t owners; /* the creator until it knows the handle, and the thread itself */
     uint8_t exit_rounds;
+    bool detached; /* nobody will join it; under the registry's lock once it runs */
     char name[FS_NAME_MAX]; /* filled before a fork that forces its holds */
 
     struct fs_thread *next_free;
@@ -158,10 +159,15 @@ void fs_registry_unlock(void);
 /* In the child: everybody but `survivor` has vanished. */
 void fs_registry_cut(struct fs_thread *survivor);
 
-/* True if `handle` is a thread that a fork of this process or an ancestor left behind, and that no
- * new thread has taken the place of. */
+/* The handles of vanished threads, of this process and its ancestors. glibc gives their stacks, and
+ * with them their handles, to new threads; such a handle is the new thread's until that is joined,
+ * or has ended detached, and a vanished one's again after that: its memory may be gone. */
 bool fs_is_vanished(pthread_t handle);
-/* A new thread has got this handle: it means that one from now on. */
-void fs_vanished_forget(pthread_t handle);
+/* A new thread has got this handle. */
+void fs_vanished_reuse(pthread_t handle);
+/* The thread with this handle was joined. */
+void fs_vanished_joined(pthread_t handle);
+/* The thread with this handle was detached. */
+void fs_thread_detached(pthread_t handle);
 
 #endif

@@ -46,7 +46,7 @@ static void repair_mutex(const struct fs_thread *vanished, const struct fs_entry
                          const struct child *child) {
     pthread_mutex_t copy;
     bool in_flight = entry->phase != FS_HELD;
-    if (!PEEK(entry->object, copy) || fs_mutex_shared(&copy) ||
+    if (!PEEK(entry->object, copy) || fs_mutex_shared(&copy, entry->object) ||
         is_survivors(fs_mutex_owner(&copy), child) || !locked_by(&copy, vanished, in_flight) ||
         fs_is_shared_memory(entry->object)) {
         return;
@@ -62,7 +62,7 @@ static void repair_mutex(const struct fs_thread *vanished, const struct fs_entry
 static void repair_waiters_mutex(pthread_mutex_t *mutex, const struct fs_thread *vanished,
                                  const struct child *child) {
     pthread_mutex_t copy;
-    if (!PEEK(mutex, copy) || fs_mutex_shared(&copy)) {
+    if (!PEEK(mutex, copy) || fs_mutex_shared(&copy, mutex)) {
         return;
     }
     if (!is_survivors(fs_mutex_owner(&copy), child) && locked_by(&copy, vanished, true)) {
@@ -249,8 +249,9 @@ static void reown(const struct fs_entry *entry, const struct child *child) {
     } copy;
     switch (entry->kind) {
     case FS_KIND_MUTEX:
-        if (PEEK(entry->object, copy.mutex) && !fs_mutex_shared(&copy.mutex) &&
-            fs_mutex_locked(&copy.mutex) && fs_mutex_owner(&copy.mutex) == child->old_id) {
+        if (PEEK(entry->object, copy.mutex) && fs_mutex_locked(&copy.mutex) &&
+            fs_mutex_owner(&copy.mutex) == child->old_id &&
+            !fs_mutex_shared(&copy.mutex, entry->object)) {
             fs_mutex_reown(entry->object, child->new_id);
             if (fs_mutex_robust(&copy.mutex)) {
                 fs_robust_enqueue(entry->object);

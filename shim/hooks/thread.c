@@ -30,8 +30,8 @@ static struct fs_thread *new_thread(struct fs_thread *self, void *argument) {
 /* The real call has returned. The creator's share of the record ends here. */
 static void created(struct fs_thread *thread, bool success, pthread_t handle) {
     if (success) {
-        fs_vanished_forget(handle);
-        thread->handle = handle;
+        thread->handle = handle; /* first: see fs_vanished_joined() */
+        fs_vanished_reuse(handle);
     } else {
         fs_thread_release(thread);
     }
@@ -48,6 +48,11 @@ FS_EXPORT int pthread_create(pthread_t *restrict handle, const pthread_attr_t *r
         return fs_real.pthread_create(handle, attr, start, argument);
     }
     thread->start.posix = start;
+    int state = PTHREAD_CREATE_JOINABLE;
+    if (attr != NULL) {
+        pthread_attr_getdetachstate(attr, &state);
+    }
+    thread->detached = state == PTHREAD_CREATE_DETACHED;
     uint32_t slot = fs_enter(self, thread, FS_KIND_CRITICAL, FS_CALLER());
     int error = fs_real.pthread_create(handle, attr, run_posix, thread);
     created(thread, error == 0, error == 0 ? *handle : 0);
@@ -78,9 +83,6 @@ FS_EXPORT int thrd_create(thrd_t *handle, thrd_start_t start, void *argument) {
     }                                                                                              \
     return call
 
-FS_EXPORT int pthread_detach(pthread_t handle) {
-    UNLESS_VANISHED(handle, fs_real.pthread_detach(handle));
-}
 FS_EXPORT int pthread_kill(pthread_t handle, int signo) {
     UNLESS_VANISHED(handle, fs_real.pthread_kill(handle, signo));
 }
@@ -90,8 +92,13 @@ FS_EXPORT int pthread_sigqueue(pthread_t handle, int signo, const union sigval v
 FS_EXPORT int pthread_cancel(pthread_t handle) {
     UNLESS_VANISHED(handle, fs_real.pthread_cancel(handle));
 }
-FS_EXPORT int pthread_tryjoin_np(pthread_t handle, void **value) {
-    UNLESS_VANISHED(handle, fs_real.pthread_tryjoin_np(handle, value));
+
+/* Without a record there is nothing to note, and nothing has vanished. */
+static int joined(pthread_t handle, int error) {
+    if (error == 0) {
+        fs_vanished_joined(handle);
+    }
+    return error;
 }
 
 #define JOIN(handle, missing, call)                                                                \
@@ -103,12 +110,15 @@ FS_EXPORT int pthread_tryjoin_np(pthread_t handle, void **value) {
         return missing;                                                                            \
     }                                                                                              \
     uint32_t before = fs_detach(self);                                                             \
-    int result = call;                                                                             \
+    int error = joined(handle, call);                                                              \
     fs_attach(self, before);                                                                       \
-    return result
+    return error
 
 FS_EXPORT int pthread_join(pthread_t handle, void **value) {
     JOIN(handle, ESRCH, fs_real.pthread_join(handle, value));
+}
+FS_EXPORT int pthread_tryjoin_np(pthread_t handle, void **value) {
+    JOIN(handle, ESRCH, fs_real.pthread_tryjoin_np(handle, value));
 }
 FS_EXPORT int pthread_timedjoin_np(pthread_t handle, void **value,
                                    const struct timespec *deadline) {
@@ -119,12 +129,24 @@ FS_EXPORT int pthread_clockjoin_np(pthread_t handle, void **value, clockid_t clo
     JOIN(handle, ESRCH, fs_real.pthread_clockjoin_np(handle, value, clock, deadline));
 }
 FS_EXPORT int thrd_join(thrd_t handle, int *value) {
-    JOIN(handle, thrd_error, fs_real.thrd_join(handle, value));
+    JOIN(handle, thrd_error, fs_real.thrd_join(handle, value)); /* thrd_success is 0 */
 }
+
+static int detached(pthread_t handle, int error) {
+    if (error == 0) {
+        fs_thread_detached(handle);
+    }
+    return error;
+}
+
+FS_EXPORT int pthread_detach(pthread_t handle) {
+    UNLESS_VANISHED(handle, detached(handle, fs_real.pthread_detach(handle)));
+}
+
 FS_EXPORT int thrd_detach(thrd_t handle) {
     struct fs_thread *self = fs_current();
     if (fs_unlikely(self != NULL && fs_is_vanished(handle))) {
         return thrd_error;
     }
-    return fs_real.thrd_detach(handle);
+    return detached(handle, fs_real.thrd_detach(handle));
 }

@@ -126,12 +126,16 @@ bool fs_entry_live(const struct fs_thread *thread, const struct fs_entry *entry)
     return copy.phase != FS_HELD || fs_layout_held_by(copy.kind, copy.object, thread);
 }
 
+static bool is_held(const struct fs_entry *entry) {
+    uint8_t phase = fs_load(&entry->phase);
+    return phase == FS_HELD || phase == FS_RELEASING;
+}
+
 uint32_t fs_hold_count(const struct fs_thread *thread, const void *object, enum fs_kind kind) {
     uint32_t count = 0;
     for (uint32_t slot = fs_entry_count(thread); slot-- > 0;) {
         const struct fs_entry *entry = &thread->entries[slot];
-        if (entry->object == object && entry->phase != FS_RESERVED && entry->phase != FS_TAKING &&
-            entry->kind == kind) {
+        if (entry->object == object && entry->kind == kind && is_held(entry)) {
             count++;
         }
     }
@@ -141,8 +145,7 @@ uint32_t fs_hold_count(const struct fs_thread *thread, const void *object, enum 
 bool fs_holds(const struct fs_thread *thread, const void *object) {
     for (uint32_t slot = fs_entry_count(thread); slot-- > 0;) {
         const struct fs_entry *entry = &thread->entries[slot];
-        if (entry->object == object &&
-            (entry->phase == FS_HELD || entry->phase == FS_RELEASING)) {
+        if (entry->object == object && is_held(entry)) {
             return true;
         }
     }
@@ -167,7 +170,7 @@ bool fs_is_busy(const struct fs_thread *thread) {
 /* A call that is under way has its frame below (nearer to the top of the stack than) ours; one that
  * was jumped out of does not. */
 static bool was_abandoned(const struct fs_entry *entry, uintptr_t frame) {
-    return (entry->phase == FS_TAKING || entry->phase == FS_RELEASING) && entry->frame < frame;
+    return entry->phase != FS_HELD && entry->phase != FS_RESERVED && entry->frame < frame;
 }
 
 void fs_prune(struct fs_thread *self, uintptr_t frame) {

@@ -45,9 +45,10 @@ static inline uint32_t fs_raise_depth(struct fs_thread *self) {
     return slot;
 }
 
-/* Records that the caller is about to take `object`. Returns the entry's place. */
-static inline uint32_t fs_enter(struct fs_thread *self, void *object, enum fs_kind kind,
-                                const void *caller) {
+/* Records that the caller is about to take `object`, in `phase` FS_TAKING or FS_TRYING. Returns the
+ * entry's place. */
+static inline uint32_t fs_enter_as(struct fs_thread *self, void *object, enum fs_kind kind,
+                                   const void *caller, enum fs_phase phase) {
     uint32_t slot = fs_raise_depth(self);
     if (fs_unlikely(slot >= self->capacity) && !fs_inventory_grow(self, slot)) {
         return slot;
@@ -59,8 +60,13 @@ static inline uint32_t fs_enter(struct fs_thread *self, void *object, enum fs_ki
     entry->kind = (uint8_t)kind;
     entry->outlasted = 0;
     fs_compiler_barrier(); /* `object` is written before the entry counts as more than reserved */
-    fs_store(&entry->phase, FS_TAKING);
+    fs_store(&entry->phase, (uint8_t)phase);
     return slot;
+}
+
+static inline uint32_t fs_enter(struct fs_thread *self, void *object, enum fs_kind kind,
+                                const void *caller) {
+    return fs_enter_as(self, object, kind, caller, FS_TAKING);
 }
 
 /* Records a lock that the caller has already: no look at the gate. */

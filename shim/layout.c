@@ -27,8 +27,8 @@ enum {
 enum {
     RWLOCK_WRITE_PHASE = 1,
     RWLOCK_WRITE_LOCKED = 2,
+    RWLOCK_READERS_WAIT = 4,
     RWLOCK_READER_SHIFT = 3,
-    RWLOCK_FUTEX_USED = 2,
 };
 
 /* nptl/pthread_cond_wait.c, __wrefs: sharing and clock; the rest counts waiters. */
@@ -95,6 +95,10 @@ bool fs_mutex_robust(const pthread_mutex_t *mutex) {
 }
 
 int fs_rwlock_writer(const pthread_rwlock_t *rwlock) { return rwlock->__data.__cur_writer; }
+
+bool fs_rwlock_readers_wait(const pthread_rwlock_t *rwlock) {
+    return (rwlock->__data.__readers & RWLOCK_READERS_WAIT) != 0;
+}
 
 static bool plausible_rwlock(const pthread_rwlock_t *rwlock) {
     return rwlock->__data.__pad2 == 0 && rwlock->__data.__pad3 == 0 &&

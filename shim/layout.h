@@ -40,6 +40,8 @@ bool fs_barrier_shared(const pthread_barrier_t *barrier);
 /* The owner_id that the mutex names, or 0. */
 int fs_mutex_owner(const pthread_mutex_t *mutex);
 int fs_rwlock_writer(const pthread_rwlock_t *rwlock);
+/* New readers wait for a writer that is to be preferred. */
+bool fs_rwlock_readers_wait(const pthread_rwlock_t *rwlock);
 bool fs_mutex_locked(const pthread_mutex_t *mutex);
 bool fs_mutex_robust(const pthread_mutex_t *mutex);
 

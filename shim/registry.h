@@ -42,7 +42,8 @@ enum fs_kind {
 
 enum fs_phase {
     FS_RESERVED, /* depth is raised, the entry not yet filled */
-    FS_TAKING,   /* inside the call that takes it */
+    FS_TAKING,   /* inside the call that takes it, maybe blocked there */
+    FS_TRYING,   /* inside a call that takes it or fails at once */
     FS_HELD,
     FS_RELEASING, /* inside the call that gives it back */
 };

@@ -289,7 +289,7 @@ static void reown_all(const struct child *child) {
     uint32_t count = fs_entry_count(child->survivor);
     for (uint32_t slot = 0; slot < count; slot++) {
         const struct fs_entry *entry = &child->survivor->entries[slot];
-        if (entry->phase == FS_RESERVED || entry->phase == FS_TAKING ||
+        if ((entry->phase != FS_HELD && entry->phase != FS_RELEASING) ||
             !fs_layout_known(entry->kind)) {
             continue;
         }

@@ -229,10 +229,18 @@ static int owner_of(const struct fs_entry *entry) {
     }
 }
 
+/* A reader is not blocked by somebody's read hold, unless a writer waits that is to be preferred. */
+static bool shares(const struct fs_entry *entry, const struct fs_thread *holder) {
+    pthread_rwlock_t copy;
+    return entry->kind == FS_KIND_RWLOCK_READ &&
+           fs_hold_count(holder, entry->object, FS_KIND_RWLOCK_READ) != 0 &&
+           fs_peek(&copy, entry->object, sizeof copy) && !fs_rwlock_readers_wait(&copy);
+}
+
 /* True if whoever holds the entry's lock cannot let go of it before the fork. */
 static bool owner_is_hopeless(const struct fs_entry *entry, const struct fs_thread *self) {
     if (fs_holds(self, entry->object)) {
-        return true;
+        return !shares(entry, self);
     }
     int owner = owner_of(entry);
     if (owner != 0) {
@@ -240,7 +248,7 @@ static bool owner_is_hopeless(const struct fs_entry *entry, const struct fs_thre
         return thread == self || (thread != NULL && thread->hopeless);
     }
     for FS_EACH_THREAD (thread) {
-        if (thread->hopeless && fs_holds(thread, entry->object)) {
+        if (thread->hopeless && fs_holds(thread, entry->object) && !shares(entry, thread)) {
             return true;
         }
     }

@@ -10,20 +10,20 @@ static int taken(struct fs_thread *self, mtx_t *mutex, uint32_t slot, int result
     return result;
 }
 
-#define TAKE(call)                                                                                 \
+#define TAKE(phase, call)                                                                               \
     struct fs_thread *self = fs_current();                                                         \
     if (fs_unlikely(self == NULL)) {                                                               \
         return call;                                                                               \
     }                                                                                              \
-    uint32_t slot = fs_enter(self, mutex, FS_KIND_MUTEX, FS_CALLER());                             \
+    uint32_t slot = fs_enter_as(self, mutex, FS_KIND_MUTEX, FS_CALLER(), phase);                   \
     return taken(self, mutex, slot, call)
 
-FS_EXPORT int mtx_lock(mtx_t *mutex) { TAKE(fs_real.mtx_lock(mutex)); }
+FS_EXPORT int mtx_lock(mtx_t *mutex) { TAKE(FS_TAKING, fs_real.mtx_lock(mutex)); }
 
-FS_EXPORT int mtx_trylock(mtx_t *mutex) { TAKE(fs_real.mtx_trylock(mutex)); }
+FS_EXPORT int mtx_trylock(mtx_t *mutex) { TAKE(FS_TRYING, fs_real.mtx_trylock(mutex)); }
 
 FS_EXPORT int mtx_timedlock(mtx_t *restrict mutex, const struct timespec *restrict deadline) {
-    TAKE(fs_real.mtx_timedlock(mutex, deadline));
+    TAKE(FS_TAKING, fs_real.mtx_timedlock(mutex, deadline));
 }
 
 FS_EXPORT int mtx_unlock(mtx_t *mutex) {

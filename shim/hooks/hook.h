@@ -32,13 +32,15 @@ static inline int fs_released(struct fs_thread *self, const void *object, uint32
 }
 
 /* The whole body of a hook that takes or releases a lock and returns 0 or an error number. */
-#define FS_TAKE(kind, object, call)                                                                \
+#define FS_TAKE_AS(phase, kind, object, call)                                                      \
     struct fs_thread *self = fs_current();                                                         \
     if (fs_unlikely(self == NULL)) {                                                               \
         return call;                                                                               \
     }                                                                                              \
-    uint32_t slot = fs_enter(self, object, kind, FS_CALLER());                                     \
+    uint32_t slot = fs_enter_as(self, object, kind, FS_CALLER(), phase);                           \
     return fs_taken(self, object, slot, call)
+#define FS_TAKE(kind, object, call) FS_TAKE_AS(FS_TAKING, kind, object, call)
+#define FS_TRY(kind, object, call) FS_TAKE_AS(FS_TRYING, kind, object, call)
 
 #define FS_RELEASE(kind, object, call)                                                             \
     struct fs_thread *self = fs_current();                                                         \

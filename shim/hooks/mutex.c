@@ -6,7 +6,7 @@ FS_EXPORT int pthread_mutex_lock(pthread_mutex_t *mutex) {
 }
 
 FS_EXPORT int pthread_mutex_trylock(pthread_mutex_t *mutex) {
-    FS_TAKE(FS_KIND_MUTEX, mutex, fs_real.pthread_mutex_trylock(mutex));
+    FS_TRY(FS_KIND_MUTEX, mutex, fs_real.pthread_mutex_trylock(mutex));
 }
 
 FS_EXPORT int pthread_mutex_timedlock(pthread_mutex_t *mutex, const struct timespec *deadline) {

@@ -6,7 +6,7 @@ FS_EXPORT int pthread_rwlock_rdlock(pthread_rwlock_t *rwlock) {
 }
 
 FS_EXPORT int pthread_rwlock_tryrdlock(pthread_rwlock_t *rwlock) {
-    FS_TAKE(FS_KIND_RWLOCK_READ, rwlock, fs_real.pthread_rwlock_tryrdlock(rwlock));
+    FS_TRY(FS_KIND_RWLOCK_READ, rwlock, fs_real.pthread_rwlock_tryrdlock(rwlock));
 }
 
 FS_EXPORT int pthread_rwlock_timedrdlock(pthread_rwlock_t *restrict rwlock,
@@ -25,7 +25,7 @@ FS_EXPORT int pthread_rwlock_wrlock(pthread_rwlock_t *rwlock) {
 }
 
 FS_EXPORT int pthread_rwlock_trywrlock(pthread_rwlock_t *rwlock) {
-    FS_TAKE(FS_KIND_RWLOCK_WRITE, rwlock, fs_real.pthread_rwlock_trywrlock(rwlock));
+    FS_TRY(FS_KIND_RWLOCK_WRITE, rwlock, fs_real.pthread_rwlock_trywrlock(rwlock));
 }
 
 FS_EXPORT int pthread_rwlock_timedwrlock(pthread_rwlock_t *restrict rwlock,

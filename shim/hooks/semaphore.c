@@ -39,29 +39,29 @@ static int waited(struct fs_thread *self, sem_t *sem, uint32_t before, int resul
     return result;
 }
 
-#define WAIT(call)                                                                                 \
+#define WAIT(phase, call)                                                                          \
     struct fs_thread *self = fs_current();                                                         \
     if (fs_unlikely(self == NULL)) {                                                               \
         return call;                                                                               \
     }                                                                                              \
     if (fs_sem_is_lock(sem)) {                                                                     \
-        uint32_t slot = fs_enter(self, sem, FS_KIND_SEMAPHORE, FS_CALLER());                       \
+        uint32_t slot = fs_enter_as(self, sem, FS_KIND_SEMAPHORE, FS_CALLER(), phase);             \
         return waited_lock(self, sem, slot, call);                                                 \
     }                                                                                              \
     uint32_t before = fs_detach(self);                                                             \
     return waited(self, sem, before, call)
 
-FS_EXPORT int sem_wait(sem_t *sem) { WAIT(fs_real.sem_wait(sem)); }
+FS_EXPORT int sem_wait(sem_t *sem) { WAIT(FS_TAKING, fs_real.sem_wait(sem)); }
 
-FS_EXPORT int sem_trywait(sem_t *sem) { WAIT(fs_real.sem_trywait(sem)); }
+FS_EXPORT int sem_trywait(sem_t *sem) { WAIT(FS_TRYING, fs_real.sem_trywait(sem)); }
 
 FS_EXPORT int sem_timedwait(sem_t *restrict sem, const struct timespec *restrict deadline) {
-    WAIT(fs_real.sem_timedwait(sem, deadline));
+    WAIT(FS_TAKING, fs_real.sem_timedwait(sem, deadline));
 }
 
 FS_EXPORT int sem_clockwait(sem_t *restrict sem, clockid_t clock,
                             const struct timespec *restrict deadline) {
-    WAIT(fs_real.sem_clockwait(sem, clock, deadline));
+    WAIT(FS_TAKING, fs_real.sem_clockwait(sem, clock, deadline));
 }
 
 FS_EXPORT int sem_post(sem_t *sem) {
@@ -69,7 +69,7 @@ FS_EXPORT int sem_post(sem_t *sem) {
     if (fs_unlikely(self == NULL)) {
         return fs_real.sem_post(sem);
     }
+    uint32_t slot = fs_leaving(self, sem); /* first: until it is posted, the call is under way */
     fs_sem_note_post(sem, self->owner_id);
-    uint32_t slot = fs_leaving(self, sem);
     return fs_released(self, sem, slot, FS_KIND_SEMAPHORE, fs_real.sem_post(sem));
 }

@@ -32,7 +32,7 @@ FS_EXPORT int pthread_spin_lock(pthread_spinlock_t *spin) {
 }
 
 FS_EXPORT int pthread_spin_trylock(pthread_spinlock_t *spin) {
-    FS_TAKE(FS_KIND_SPIN, (void *)(uintptr_t)spin, try_lock(spin));
+    FS_TRY(FS_KIND_SPIN, (void *)(uintptr_t)spin, try_lock(spin));
 }
 
 FS_EXPORT int pthread_spin_unlock(pthread_spinlock_t *spin) {

@@ -13,7 +13,7 @@ FS_EXPORT void flockfile(FILE *file) {
 }
 
 FS_EXPORT int ftrylockfile(FILE *file) {
-    FS_TAKE(FS_KIND_FILE, file, fs_real.ftrylockfile(file));
+    FS_TRY(FS_KIND_FILE, file, fs_real.ftrylockfile(file));
 }
 
 FS_EXPORT void funlockfile(FILE *file) {

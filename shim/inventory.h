@@ -112,13 +112,22 @@ static inline void fs_pop(struct fs_thread *self, uint32_t slot) {
     }
 }
 
-/* The lock was not taken, or the critical call is over. */
+/* The critical call is over. */
 static inline void fs_leave(struct fs_thread *self, const void *object, uint32_t slot) {
     slot = fs_settle(self, object, slot);
     if (fs_likely(slot != FS_NO_SLOT)) {
         fs_pop(self, slot);
     } else {
         fs_drop_entry(self, FS_NO_SLOT);
+    }
+}
+
+/* The lock was not taken. */
+static inline void fs_failed(struct fs_thread *self, const void *object, uint32_t slot) {
+    fs_leave(self, object, slot);
+    fs_compiler_barrier();
+    if (fs_unlikely(fs_load(&fs_stop) != 0)) {
+        fs_freeze(self);
     }
 }
 

@@ -102,7 +102,8 @@ static __attribute__((noinline)) void park_quietly(struct fs_thread *self) {
     fs_signals_restore(saved);
 }
 
-/* The thread is at depth 0. Returns at once if it is not to stop, or was told to pass. */
+/* The thread holds nothing, or nobody waits for it. Returns at once if it is not to stop, or was told
+ * to pass. */
 static void park_if_wanted(struct fs_thread *self) {
     if (fs_stop_wanted(self) && fs_load(&self->pass) == 0) {
         park_quietly(self);
@@ -118,7 +119,7 @@ __attribute__((noinline)) uint32_t fs_gate(struct fs_thread *self) {
         if (self->depth != 0) {
             fs_prune(self, frame);
         }
-        bool parks = self->depth == 0 && fs_load(&self->pass) == 0;
+        bool parks = fs_load(&self->pass) == 0 && (self->depth == 0 || fs_load(&self->hopeless));
         if (parks) {
             park_if_wanted(self);
         }
@@ -129,6 +130,13 @@ __attribute__((noinline)) uint32_t fs_gate(struct fs_thread *self) {
         }
     }
     return self->depth - 1;
+}
+
+/* Nobody waits for a thread that was found hopeless: it must not go on before the fork. */
+void fs_freeze(struct fs_thread *self) {
+    if (fs_load(&self->hopeless)) {
+        park_if_wanted(self);
+    }
 }
 
 void fs_detach_slow(struct fs_thread *self) {
@@ -143,6 +151,8 @@ void fs_attach_slow(struct fs_thread *self) {
     }
     if (self->depth == 0) {
         park_if_wanted(self);
+    } else {
+        fs_freeze(self);
     }
 }
 
@@ -199,14 +209,18 @@ void fs_world_await_progress(uint32_t seen, int64_t until) {
 
 /* --- holders --------------------------------------------------------------------------------- */
 
-/* The lock that the thread is blocked on, or NULL. */
-static const struct fs_entry *wanted_entry(const struct fs_thread *thread) {
+/* The lock that the thread is blocked on. The thread may be running: a copy counts only if the entry
+ * is still the same after it was made. */
+static bool get_wanted(const struct fs_thread *thread, struct fs_entry *copy) {
     uint32_t count = fs_entry_count(thread);
     if (count == 0) {
-        return NULL;
+        return false;
     }
-    const struct fs_entry *newest = &thread->entries[count - 1];
-    return fs_load(&newest->phase) == FS_TAKING ? newest : NULL;
+    const struct fs_entry *newest = &fs_load_acquire(&thread->entries)[count - 1];
+    *copy = *newest;
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    return copy->phase == FS_TAKING && fs_load(&newest->phase) == FS_TAKING &&
+           fs_load(&newest->object) == copy->object && fs_load(&thread->depth) == count;
 }
 
 static int owner_of(const struct fs_entry *entry) {
@@ -282,8 +296,21 @@ static bool is_hopeless(const struct fs_thread *thread, const struct fs_thread *
     if (fs_load(&thread->wants_fork)) {
         return true; /* it waits for us */
     }
-    const struct fs_entry *wanted = wanted_entry(thread);
-    return (wanted != NULL && owner_is_hopeless(wanted, self)) || outlasted(thread);
+    struct fs_entry wanted;
+    return (get_wanted(thread, &wanted) && owner_is_hopeless(&wanted, self)) || outlasted(thread);
+}
+
+/* The thread has said by its stores that it is blocked, but it may have stopped waiting (a timeout)
+ * in the same moment. Pairs with fs_freeze(): either that sees `hopeless`, or we see here that the
+ * thread no longer waits. */
+static bool verdicts_hold(const struct fs_thread *self) {
+    heavy_barrier();
+    for FS_EACH_THREAD (thread) {
+        if (thread->hopeless && fs_is_busy(thread) && !is_hopeless(thread, self)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 struct census {
@@ -299,7 +326,7 @@ static bool waits_for_another(const struct fs_thread *thread) {
 static struct census count_holders(const struct fs_thread *self) {
     struct census census;
     for FS_EACH_THREAD (thread) {
-        thread->hopeless = false;
+        fs_store(&thread->hopeless, false);
     }
     bool changed;
     do {
@@ -310,13 +337,23 @@ static struct census count_holders(const struct fs_thread *self) {
                 !fs_is_busy(thread)) {
                 continue;
             }
-            thread->hopeless = is_hopeless(thread, self);
+            fs_store(&thread->hopeless, is_hopeless(thread, self));
             changed |= thread->hopeless;
             census.busy += !thread->hopeless;
             census.waiting += !thread->hopeless && waits_for_another(thread);
         }
     } while (changed);
     return census;
+}
+
+/* From here on a holder that wakes up stays where it is: what it guards is torn no further. */
+static void give_up_on_holders(const struct fs_thread *self) {
+    for FS_EACH_THREAD (thread) {
+        if (thread != self && fs_load(&thread->depth) != 0 && fs_is_busy(thread)) {
+            fs_store(&thread->hopeless, true);
+        }
+    }
+    heavy_barrier();
 }
 
 /* Closes the gate and waits until nobody holds anything, or nobody who does is worth waiting for.
@@ -331,7 +368,7 @@ static void drain_holders(const struct fs_thread *self, int64_t deadline) {
         for (;;) {
             uint32_t seen = fs_world_progress_seen();
             census = count_holders(self);
-            if (census.busy == 0) {
+            if (census.busy == 0 && verdicts_hold(self)) {
                 return;
             }
             if (fs_now() >= until) {
@@ -341,6 +378,7 @@ static void drain_holders(const struct fs_thread *self, int64_t deadline) {
         }
         bool all_wait = census.busy == census.waiting;
         if (fs_now() >= deadline || (all_wait && chances >= CHANCES)) {
+            give_up_on_holders(self);
             return;
         }
         open_gate();

@@ -28,6 +28,9 @@ void fs_world_init(void);
  * else. Returns the entry that the raised depth stands for; keeps errno. */
 uint32_t fs_gate(struct fs_thread *self);
 
+/* The caller has stopped waiting for a lock, without it, and found the stop word set. Keeps errno. */
+void fs_freeze(struct fs_thread *self);
+
 /* The two slow ends of a blocking call. Keep errno. */
 void fs_detach_slow(struct fs_thread *self);
 void fs_attach_slow(struct fs_thread *self);

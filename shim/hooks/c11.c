@@ -5,7 +5,7 @@ static int taken(struct fs_thread *self, mtx_t *mutex, uint32_t slot, int result
     if (result == thrd_success) {
         fs_held(self, mutex, slot);
     } else {
-        fs_leave(self, mutex, slot);
+        fs_failed(self, mutex, slot);
     }
     return result;
 }

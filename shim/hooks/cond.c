@@ -35,6 +35,7 @@ static struct wait wait_begin(struct fs_thread *self, void *cond, void *mutex,
 static void yield_mutex(struct wait *wait) {
     struct fs_thread *self = wait->self;
     if (self->depth != 1 || fs_mutex_robust(wait->mutex) || !fs_stop_wanted(self)) {
+        fs_freeze(self);
         return;
     }
     int saved_errno = errno;

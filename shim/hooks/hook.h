@@ -16,7 +16,7 @@ static inline int fs_taken(struct fs_thread *self, const void *object, uint32_t 
     if (fs_likely(error == 0 || error == EOWNERDEAD)) {
         fs_held(self, object, slot);
     } else {
-        fs_leave(self, object, slot);
+        fs_failed(self, object, slot);
     }
     return error;
 }

@@ -26,7 +26,7 @@ static int waited_lock(struct fs_thread *self, sem_t *sem, uint32_t slot, int re
         fs_sem_note_wait(sem, self->owner_id);
         fs_held(self, sem, slot);
     } else {
-        fs_leave(self, sem, slot);
+        fs_failed(self, sem, slot);
     }
     return result;
 }

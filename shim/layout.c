@@ -51,13 +51,15 @@ struct semaphore {
     uint32_t magic;
     uint32_t nature; /* enum sem_nature */
     int holder;      /* owner_id of the thread that last waited and has not posted, or 0 */
+    uint32_t generation; /* of the process that the holder lived in */
 };
 _Static_assert(sizeof(struct semaphore) <= sizeof(sem_t), "no room for the note");
 enum { SEM_MAGIC = 0x46534c4b };
 enum sem_nature {
-    SEM_UNPROVEN,  /* starts at another value than 1, and was never posted by its last waiter */
-    SEM_LOCK,      /* only ever posted by the thread that last waited */
-    SEM_COUNTER,   /* posted by somebody else: no lock, for good */
+    SEM_UNPROVEN, /* starts at another value than 1, and was never posted */
+    SEM_GUESSED,  /* starts at 1, and was never posted: may be a lock, taken once and for long */
+    SEM_LOCK,     /* only ever posted by the thread that last waited */
+    SEM_COUNTER,  /* posted by somebody else: no lock, for good */
 };
 
 /* sysdeps/x86/stdio-lock.h through sysdeps/nptl/stdio-lock.h, _IO_lock_t */
@@ -256,7 +258,7 @@ static bool noted(const struct semaphore *inside) {
 void fs_sem_note_init(sem_t *sem, unsigned value) {
     struct semaphore *inside = (struct semaphore *)sem;
     inside->magic = SEM_MAGIC;
-    inside->nature = value == 1 ? SEM_LOCK : SEM_UNPROVEN;
+    inside->nature = value == 1 ? SEM_GUESSED : SEM_UNPROVEN;
     inside->holder = 0;
 }
 
@@ -272,8 +274,16 @@ int fs_sem_holder(const sem_t *sem) {
 void fs_sem_note_wait(sem_t *sem, int owner_id) {
     struct semaphore *inside = (struct semaphore *)sem;
     if (noted(inside)) {
+        fs_store(&inside->generation, fs_generation());
         fs_store(&inside->holder, owner_id);
     }
+}
+
+static bool is_own(const struct semaphore *inside, int owner_id) {
+    int holder = fs_load(&inside->holder);
+    uint32_t generation = fs_load(&inside->generation);
+    return generation == fs_generation() ? holder == owner_id
+                                         : fs_was_survivor(holder, generation);
 }
 
 void fs_sem_note_post(sem_t *sem, int owner_id) {
@@ -281,7 +291,7 @@ void fs_sem_note_post(sem_t *sem, int owner_id) {
     if (!noted(inside)) {
         return;
     }
-    uint32_t nature = fs_load(&inside->holder) == owner_id ? SEM_LOCK : SEM_COUNTER;
+    uint32_t nature = is_own(inside, owner_id) ? SEM_LOCK : SEM_COUNTER;
     fs_store(&inside->nature, nature);
     fs_store(&inside->holder, 0);
 }
@@ -290,6 +300,22 @@ void fs_sem_give_back(sem_t *sem) {
     struct semaphore *inside = (struct semaphore *)sem;
     inside->value_and_waiters = (inside->value_and_waiters & UINT32_MAX) + 1;
     inside->holder = 0;
+}
+
+void fs_sem_disinherit(sem_t *sem) {
+    struct semaphore *inside = (struct semaphore *)sem;
+    if (!noted(inside) || fs_load(&inside->nature) == SEM_UNPROVEN) {
+        return;
+    }
+    int holder = fs_load(&inside->holder);
+    uint32_t generation = fs_load(&inside->generation);
+    if (holder == 0 || generation == fs_generation() || fs_was_survivor(holder, generation)) {
+        return;
+    }
+    if (__atomic_compare_exchange_n(&inside->holder, &holder, 0, false, __ATOMIC_RELAXED,
+                                    __ATOMIC_RELAXED)) {
+        fs_real.sem_post(sem);
+    }
 }
 
 /* --- checking all this against the real functions --------------------------------------------- */

@@ -84,5 +84,9 @@ void fs_sem_note_wait(sem_t *sem, int owner_id);
 void fs_sem_note_post(sem_t *sem, int owner_id);
 /* Gives back what a vanished holder took. */
 void fs_sem_give_back(sem_t *sem);
+/* The same when the semaphore is next used, for one that has not proved to be a lock: taken once,
+ * and never posted yet. No fork waits for such a hold, and none is reported: a runtime may mark its
+ * threads as alive in this way (CPython does). Keeps errno but where the semaphore overflows. */
+void fs_sem_disinherit(sem_t *sem);
 
 #endif

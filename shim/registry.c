@@ -16,7 +16,7 @@ __thread struct fs_thread *fs_self __attribute__((tls_model("initial-exec")));
 /* The record was given back: the last of this thread's locks go unrecorded. */
 static __thread bool ended __attribute__((tls_model("initial-exec")));
 
-enum { CHUNK_BYTES = 64 * 1024 };
+enum { CHUNK_BYTES = 64 * 1024, REMEMBERED = 64 };
 
 struct chunk {
     struct chunk *next; /* older; never changes */
@@ -34,6 +34,7 @@ static struct {
     uint32_t generation;    /* of this process; changes only in the child, where nobody else runs */
     uint32_t count;         /* live records */
     uint32_t serial;        /* for wake_bit */
+    int survivors[REMEMBERED]; /* owner_id, in each generation, of the thread that forked the next */
 } registry = {.generation = 1};
 
 static pthread_key_t exit_key;
@@ -322,7 +323,15 @@ int fs_foreign_threads(int *tids, int room) {
 
 /* --- in a forked child ----------------------------------------------------------------------- */
 
+uint32_t fs_generation(void) { return registry.generation; }
+
+bool fs_was_survivor(int owner_id, uint32_t generation) {
+    uint32_t age = registry.generation - generation;
+    return age > REMEMBERED || registry.survivors[generation % REMEMBERED] == owner_id;
+}
+
 void fs_registry_cut(struct fs_thread *survivor) {
+    registry.survivors[registry.generation % REMEMBERED] = survivor->owner_id;
     registry.generation++;
     registry.count = 1;
     survivor->generation = registry.generation;

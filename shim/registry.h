@@ -92,7 +92,8 @@ struct fs_thread {
     bool by_signal;          /* parked by the suspend signal, not at the gate */
     uint32_t asked;          /* suspend signals sent; written by the forking thread */
     uint32_t answered;       /* suspend signals handled; written by the thread */
-    bool hopeless;           /* of no use to wait for; written and read by the forking thread */
+    bool hopeless;           /* of no use to wait for; written by the forking thread */
+    bool seen_waiting;       /* for another thread; written and read by the forking thread */
 
     /* Identity. Written before the thread runs, or by itself. */
     uint32_t generation; /* of the process that it lives in; 0: the record is free. Released last */
@@ -146,6 +147,12 @@ struct fs_thread *fs_thread_next(const struct fs_thread *after);
 struct fs_thread *fs_vanished_next(const struct fs_thread *after);
 #define FS_EACH_VANISHED(t)                                                                        \
     (struct fs_thread *t = fs_vanished_next(NULL); t; t = fs_vanished_next(t))
+
+/* Counts the forks between this process and the one that loaded the library, from 1. */
+uint32_t fs_generation(void);
+/* True if the thread that had this owner_id in that generation is, after forks, the survivor that
+ * this process began with; also where that is too long ago to be known. */
+bool fs_was_survivor(int owner_id, uint32_t generation);
 
 struct fs_thread *fs_thread_by_tid(int tid);
 unsigned fs_thread_count(void);

@@ -30,7 +30,7 @@ static struct {
 
 enum {
     ROUNDS = 8,            /* drain, suspend, look where they stand; again if one stood badly */
-    CHANCES = 4,           /* times that the world is let run for holders that wait for others */
+    CHANCES = 3,           /* times that the world is let run for holders that wait for others */
     FIRST_SLICE_MS = 1,    /* the gate stays closed so long, then open as long; doubles */
     LONGEST_SLICE_MS = 16, /* up to this */
 };
@@ -315,11 +315,19 @@ static bool verdicts_hold(const struct fs_thread *self) {
 
 struct census {
     unsigned busy;    /* hold something, and may let go */
-    unsigned waiting; /* of these: inside a wait that only another thread of the process can end */
+    unsigned waiting; /* of these: seen, since the gate was closed, inside a wait that only another
+                         thread of the process can end; it may be one of a loop of short ones */
 };
 
+/* Directly, or behind the lock of a thread that does. */
 static bool waits_for_another(const struct fs_thread *thread) {
-    return fs_load(&thread->wait_count) != 0 && fs_load(&thread->state) == FS_DETACHED;
+    if (fs_load(&thread->wait_count) != 0 && fs_load(&thread->state) == FS_DETACHED) {
+        return true;
+    }
+    struct fs_entry wanted;
+    int owner = get_wanted(thread, &wanted) ? owner_of(&wanted) : 0;
+    const struct fs_thread *holder = owner != 0 ? fs_thread_by_tid(owner) : NULL;
+    return holder != NULL && holder->seen_waiting;
 }
 
 /* Who is worth waiting for? A thread behind a hopeless one is hopeless: look until no more turn up. */
@@ -340,7 +348,11 @@ static struct census count_holders(const struct fs_thread *self) {
             fs_store(&thread->hopeless, is_hopeless(thread, self));
             changed |= thread->hopeless;
             census.busy += !thread->hopeless;
-            census.waiting += !thread->hopeless && waits_for_another(thread);
+            if (!thread->seen_waiting && waits_for_another(thread)) {
+                thread->seen_waiting = true;
+                changed = true;
+            }
+            census.waiting += !thread->hopeless && thread->seen_waiting;
         }
     } while (changed);
     return census;
@@ -362,6 +374,9 @@ static void drain_holders(const struct fs_thread *self, int64_t deadline) {
     int64_t slice = FIRST_SLICE_MS * FS_MSEC;
     for (unsigned chances = 0;; chances++) {
         close_gate();
+        for FS_EACH_THREAD (thread) {
+            thread->seen_waiting = false;
+        }
         int64_t until = fs_now() + slice;
         until = until < deadline ? until : deadline;
         struct census census;

@@ -44,6 +44,9 @@ static int waited(struct fs_thread *self, sem_t *sem, uint32_t before, int resul
     if (fs_unlikely(self == NULL)) {                                                               \
         return call;                                                                               \
     }                                                                                              \
+    if (fs_unlikely(fs_generation() != 1)) {                                                       \
+        fs_sem_disinherit(sem);                                                                    \
+    }                                                                                              \
     if (fs_sem_is_lock(sem)) {                                                                     \
         uint32_t slot = fs_enter_as(self, sem, FS_KIND_SEMAPHORE, FS_CALLER(), phase);             \
         return waited_lock(self, sem, slot, call);                                                 \
@@ -72,4 +75,11 @@ FS_EXPORT int sem_post(sem_t *sem) {
     uint32_t slot = fs_leaving(self, sem); /* first: until it is posted, the call is under way */
     fs_sem_note_post(sem, self->owner_id);
     return fs_released(self, sem, slot, FS_KIND_SEMAPHORE, fs_real.sem_post(sem));
+}
+
+FS_EXPORT int sem_getvalue(sem_t *restrict sem, int *restrict value) {
+    if (fs_current() != NULL && fs_generation() != 1) {
+        fs_sem_disinherit(sem);
+    }
+    return fs_real.sem_getvalue(sem, value);
 }

@@ -1,24 +1,41 @@
-# forksafe: targets are all, demo, test, bench, lint, install, uninstall, clean.
+# forksafe. Targets: all, demo, test, stress, lint, install, uninstall, clean.
 CC ?= cc
+CXX ?= c++
 BUILD ?= build
 PREFIX ?= /usr/local
 DESTDIR ?=
+# Of `make stress`: how long each of its runs takes.
+SECONDS ?= 600
 
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Werror
 CFLAGS ?= -O2 -g
+comma := ,
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined
+
 SHIM_CFLAGS = $(CFLAGS) -std=gnu11 $(WARNINGS) -D_GNU_SOURCE -fPIC -fvisibility=hidden \
 	-ftls-model=initial-exec -fno-strict-aliasing -MMD -MP
 SHIM_LDFLAGS = -shared -Wl,-soname,libforksafe.so -Wl,-z,relro -Wl,-z,now -Wl,-z,nodelete \
 	-Wl,--no-undefined -Wl,--version-script=$(BUILD)/exports.map
+TEST_CFLAGS = -std=gnu11 -O2 -g $(WARNINGS) -pthread
+TEST_CXXFLAGS = -std=c++17 -O2 -g -Wall -Wextra -Werror -pthread
 
-SHIM_SOURCES := $(sort $(wildcard shim/*.c) $(wildcard shim/hooks/*.c))
+LIBRARY := $(BUILD)/libforksafe.so
+SHIM_SOURCES := $(sort $(wildcard shim/*.c shim/hooks/*.c))
 SHIM_OBJECTS := $(SHIM_SOURCES:%.c=$(BUILD)/%.o)
+SANITIZED_OBJECTS := $(SHIM_SOURCES:%.c=$(BUILD)/sanitized/%.o)
 DEFS := $(wildcard shim/*.def shim/hooks/*.def)
 
-.PHONY: all
-all: $(BUILD)/libforksafe.so
+TESTS := $(BUILD)/tests
+HAZARDS := $(patsubst tests/programs/%,$(TESTS)/%,$(basename $(wildcard tests/programs/*.c tests/programs/*.cpp)))
+PROGRAMS := $(HAZARDS) $(addprefix $(TESTS)/,unit poold stress scale alloc_storm \
+	atfork_order libatfork_opened.so urcu urcu-bp)
 
-$(BUILD)/libforksafe.so: $(SHIM_OBJECTS) $(BUILD)/exports.map
+.PHONY: all
+all: $(LIBRARY)
+
+# --- the library -------------------------------------------------------------------------------
+
+$(LIBRARY): $(SHIM_OBJECTS) $(BUILD)/exports.map
 	@echo "  LD  $@"
 	@$(CC) $(SHIM_LDFLAGS) -o $@ $(SHIM_OBJECTS)
 
@@ -31,4 +48,79 @@ $(BUILD)/exports.map: shim/exports.map.in $(DEFS)
 	@mkdir -p $(@D)
 	@$(CC) -E -P -x c -Ishim $< -o $@
 
--include $(SHIM_OBJECTS:.o=.d)
+# The same with AddressSanitizer and UndefinedBehaviorSanitizer, for the stress test.
+$(BUILD)/libforksafe-sanitized.so: $(SANITIZED_OBJECTS) $(BUILD)/exports.map
+	@echo "  LD  $@"
+	@$(CC) $(filter-out -Wl$(comma)--no-undefined,$(SHIM_LDFLAGS)) $(SANITIZE) -o $@ $(SANITIZED_OBJECTS)
+$(BUILD)/sanitized/shim/%.o: shim/%.c
+	@mkdir -p $(@D)
+	@echo "  CC  $< (sanitized)"
+	@$(CC) $(SHIM_CFLAGS) $(SANITIZE) -c -o $@ $<
+
+-include $(SHIM_OBJECTS:.o=.d) $(SANITIZED_OBJECTS:.o=.d)
+
+# --- test programs -----------------------------------------------------------------------------
+
+$(TESTS)/%: tests/programs/%.c tests/programs/hazard.h
+	@mkdir -p $(@D)
+	@echo "  CC  $<"
+	@$(CC) $(TEST_CFLAGS) -o $@ $<
+
+$(TESTS)/%: tests/programs/%.cpp tests/programs/hazard.h
+	@mkdir -p $(@D)
+	@echo "  CXX $<"
+	@$(CXX) $(TEST_CXXFLAGS) -o $@ $<
+
+$(TESTS)/unit: tests/unit/unit.c $(SHIM_OBJECTS)
+	@mkdir -p $(@D)
+	@echo "  CC  $<"
+	@$(CC) $(TEST_CFLAGS) -Wno-conversion -D_GNU_SOURCE -ftls-model=initial-exec -fno-strict-aliasing \
+		-o $@ $< $(SHIM_OBJECTS) $$(pkg-config --cflags --libs check)
+
+define simple_program
+$(TESTS)/$(1): $(2) $(wildcard tests/stress/*.h)
+	@mkdir -p $$(@D)
+	@echo "  CC  $$<"
+	@$$(CC) $$(TEST_CFLAGS) -o $$@ $$< $(3)
+endef
+$(eval $(call simple_program,poold,tests/demo/poold.c,))
+$(eval $(call simple_program,stress,tests/stress/stress.c,))
+$(eval $(call simple_program,scale,tests/scale/scale.c,))
+$(eval $(call simple_program,alloc_storm,tests/order/alloc_storm.c,))
+$(eval $(call simple_program,urcu,tests/order/urcu.c,-lurcu-memb -lurcu-common))
+$(eval $(call simple_program,urcu-bp,tests/order/urcu.c,-DFLAVOUR_BP -lurcu-bp -lurcu-common))
+$(eval $(call simple_program,libatfork_linked.so,tests/order/atfork_plugin.c,-fPIC -shared -DPLUGIN=linked))
+$(eval $(call simple_program,libatfork_opened.so,tests/order/atfork_plugin.c,-fPIC -shared -DPLUGIN=opened))
+$(eval $(call simple_program,atfork_order,tests/order/atfork.c,-rdynamic -Wl$(comma)--no-as-needed -L$(TESTS) -latfork_linked '-Wl$(comma)-rpath$(comma)$$$$ORIGIN'))
+$(TESTS)/atfork_order: $(TESTS)/libatfork_linked.so
+
+# --- what a user runs --------------------------------------------------------------------------
+
+.PHONY: demo test stress lint install uninstall clean
+demo:
+	@scripts/setup demo
+	@$(MAKE) --no-print-directory $(LIBRARY) $(TESTS)/poold
+	@scripts/demo $(TESTS) $(LIBRARY)
+
+test:
+	@scripts/setup test
+	@$(MAKE) --no-print-directory -j2 $(LIBRARY) $(BUILD)/libforksafe-sanitized.so $(PROGRAMS)
+	@tests/run $(TESTS) $(LIBRARY)
+
+stress:
+	@scripts/setup test
+	@$(MAKE) --no-print-directory $(LIBRARY) $(BUILD)/libforksafe-sanitized.so $(TESTS)/stress
+	@tests/stress/run $(LIBRARY) $(TESTS) $(SECONDS)
+
+lint:
+	@scripts/setup lint
+	@scripts/lint
+
+install: $(LIBRARY)
+	install -D -m 755 $(LIBRARY) $(DESTDIR)$(PREFIX)/lib/libforksafe.so
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/lib/libforksafe.so
+
+clean:
+	rm -rf $(BUILD)

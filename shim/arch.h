@@ -1,7 +1,8 @@
 /* arch.h - the machine: system calls that leave errno alone, fences, x86-64 facts.
  *
- * Everything here may be used in a signal handler, in the child before its atfork handlers have run,
- * and on the hot path. Only x86-64 Linux is known so far; another machine is another file like this. */
+ * Everything here may be used in a signal handler, in the child before its atfork handlers have
+ * run, and on the hot path. Only x86-64 Linux is known so far; another machine is another file like
+ * this. */
 #ifndef FS_ARCH_H
 #define FS_ARCH_H
 

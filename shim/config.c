@@ -27,7 +27,8 @@ const struct fs_option fs_options[] = {
     {"FORKSAFE_SUSPEND", FS_OPTION_CHOICE, FIELD(suspend), suspend_names, 0, 0, "signal",
      "signal: running threads are stopped by a signal; gate: only at lock boundaries"},
     {"FORKSAFE_SIGNAL", FS_OPTION_SIGNAL, FIELD(signal), NULL, 0, 0, "",
-     "the suspend signal's name or number; unset: a real-time signal that the program does not use"},
+     "the suspend signal's name or number; unset: a real-time signal that the program does not "
+     "use"},
     {"FORKSAFE_OPAQUE", FS_OPTION_LIST, FIELD(opaque), NULL, 0, FS_OPAQUE_MAX, "",
      "modules with locks of their own, ':' between: no thread is stopped inside them"},
     {"FORKSAFE_SEM", FS_OPTION_CHOICE, FIELD(semaphores), semaphore_names, 0, 0, "auto",
@@ -98,9 +99,8 @@ static int signal_by_name(const char *text) {
 
 static bool parse_signal(const char *text, int *value, const char **reason) {
     long number;
-    int signo = parse_integer(text, &number)
-                    ? (number > 0 && number <= SIGRTMAX ? (int)number : 0)
-                    : signal_by_name(text);
+    int signo = parse_integer(text, &number) ? (number > 0 && number <= SIGRTMAX ? (int)number : 0)
+                                             : signal_by_name(text);
     bool internal = signo > SIGSYS && signo < SIGRTMIN; /* glibc's SIGCANCEL and SIGSETXID */
     if (signo <= 0 || signo > SIGRTMAX || internal) {
         *reason = "is not a signal's name or number";

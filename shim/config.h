@@ -14,11 +14,11 @@ enum fs_semaphores { FS_SEM_AUTO, FS_SEM_OFF };
 enum { FS_OPAQUE_MAX = 1024 };
 
 struct fs_config {
-    int mode;        /* enum fs_mode */
-    int deadline_ms; /* how long a fork may wait for a holder, in milliseconds */
-    int suspend;     /* enum fs_suspend */
-    int signal;      /* the suspend signal; 0: one that the program does not use */
-    int semaphores;  /* enum fs_semaphores */
+    int mode;                   /* enum fs_mode */
+    int deadline_ms;            /* how long a fork may wait for a holder, in milliseconds */
+    int suspend;                /* enum fs_suspend */
+    int signal;                 /* the suspend signal; 0: one that the program does not use */
+    int semaphores;             /* enum fs_semaphores */
     char opaque[FS_OPAQUE_MAX]; /* module names with ':' between, or "" */
 };
 
@@ -31,10 +31,11 @@ enum fs_option_kind { FS_OPTION_CHOICE, FS_OPTION_NUMBER, FS_OPTION_SIGNAL, FS_O
 struct fs_option {
     const char *name;
     enum fs_option_kind kind;
-    size_t offset;              /* of the field in struct fs_config */
-    const char *const *choices; /* FS_OPTION_CHOICE: names in the order of their values, then NULL */
-    int minimum, maximum;       /* FS_OPTION_NUMBER */
-    const char *fallback;       /* the default, as a user would write it */
+    size_t offset; /* of the field in struct fs_config */
+    const char *const
+        *choices;         /* FS_OPTION_CHOICE: names in the order of their values, then NULL */
+    int minimum, maximum; /* FS_OPTION_NUMBER */
+    const char *fallback; /* the default, as a user would write it */
     const char *help;
 };
 

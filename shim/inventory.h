@@ -78,8 +78,8 @@ static inline void fs_enter_held(struct fs_thread *self, void *object, enum fs_k
         return;
     }
     struct fs_entry *entry = &self->entries[slot];
-    *entry = (struct fs_entry){.object = object, .caller = caller, .frame = fs_frame(),
-                               .kind = (uint8_t)kind};
+    *entry = (struct fs_entry){
+        .object = object, .caller = caller, .frame = fs_frame(), .kind = (uint8_t)kind};
     fs_compiler_barrier();
     fs_store(&entry->phase, FS_HELD);
 }
@@ -164,7 +164,8 @@ static inline void fs_kept(struct fs_thread *self, const void *object, uint32_t 
 /* Forgets every entry of the caller for `object`: it was initialised anew or destroyed. */
 void fs_forget(struct fs_thread *self, const void *object);
 
-/* --- waits for another thread (condition variables, barriers) ---------------------------------- */
+/* --- waits for another thread (condition variables, barriers) ----------------------------------
+ */
 
 /* The caller is about to wait for `object`; `mutex` is what a condition variable's waiter gives up,
  * or NULL. Waits that were jumped out of are dropped first. */

@@ -49,8 +49,8 @@ struct semaphore {
     int shared;
     int pad;
     uint32_t magic;
-    uint32_t nature; /* enum sem_nature */
-    int holder;      /* owner_id of the thread that last waited and has not posted, or 0 */
+    uint32_t nature;     /* enum sem_nature */
+    int holder;          /* owner_id of the thread that last waited and has not posted, or 0 */
     uint32_t generation; /* of the process that the holder lived in */
 };
 _Static_assert(sizeof(struct semaphore) <= sizeof(sem_t), "no room for the note");
@@ -103,8 +103,8 @@ bool fs_rwlock_readers_wait(const pthread_rwlock_t *rwlock) {
 }
 
 static bool plausible_rwlock(const pthread_rwlock_t *rwlock) {
-    return rwlock->__data.__pad2 == 0 && rwlock->__data.__pad3 == 0 &&
-           rwlock->__data.__pad4 == 0 && rwlock->__data.__flags < 3;
+    return rwlock->__data.__pad2 == 0 && rwlock->__data.__pad3 == 0 && rwlock->__data.__pad4 == 0 &&
+           rwlock->__data.__flags < 3;
 }
 
 static bool held_mutex(const void *object, const struct fs_thread *thread) {
@@ -282,8 +282,7 @@ void fs_sem_note_wait(sem_t *sem, int owner_id) {
 static bool is_own(const struct semaphore *inside, int owner_id) {
     int holder = fs_load(&inside->holder);
     uint32_t generation = fs_load(&inside->generation);
-    return generation == fs_generation() ? holder == owner_id
-                                         : fs_was_survivor(holder, generation);
+    return generation == fs_generation() ? holder == owner_id : fs_was_survivor(holder, generation);
 }
 
 void fs_sem_note_post(sem_t *sem, int owner_id) {
@@ -409,10 +408,10 @@ static bool probe_file(void) {
 
 uint32_t fs_layout_probe(void) {
     static bool (*const probes[FS_KIND_COUNT])(void) = {
-        [FS_KIND_MUTEX] = probe_mutex,        [FS_KIND_RWLOCK_READ] = probe_rwlock,
+        [FS_KIND_MUTEX] = probe_mutex,         [FS_KIND_RWLOCK_READ] = probe_rwlock,
         [FS_KIND_RWLOCK_WRITE] = probe_rwlock, [FS_KIND_SPIN] = probe_spin,
         [FS_KIND_SEMAPHORE] = probe_semaphore, [FS_KIND_FILE] = probe_file,
-        [FS_KIND_COND] = probe_cond,          [FS_KIND_BARRIER] = probe_barrier,
+        [FS_KIND_COND] = probe_cond,           [FS_KIND_BARRIER] = probe_barrier,
     };
     uint32_t known = 0;
     for (unsigned kind = 0; kind < FS_KIND_COUNT; kind++) {

@@ -28,13 +28,14 @@ enum {
 };
 
 static struct {
-    struct fs_lock lock;    /* guards what follows; a leaf: nothing is taken under it */
-    struct chunk *chunks;   /* newest first; published with release, walked without the lock */
+    struct fs_lock lock;  /* guards what follows; a leaf: nothing is taken under it */
+    struct chunk *chunks; /* newest first; published with release, walked without the lock */
     struct fs_thread *free;
-    uint32_t generation;    /* of this process; changes only in the child, where nobody else runs */
-    uint32_t count;         /* live records */
-    uint32_t serial;        /* for wake_bit */
-    int survivors[REMEMBERED]; /* owner_id, in each generation, of the thread that forked the next */
+    uint32_t generation; /* of this process; changes only in the child, where nobody else runs */
+    uint32_t count;      /* live records */
+    uint32_t serial;     /* for wake_bit */
+    int survivors[REMEMBERED]; /* owner_id, in each generation, of the thread that forked the next
+                                */
 } registry = {.generation = 1};
 
 static pthread_key_t exit_key;
@@ -55,7 +56,7 @@ static struct {
 
 /* Aligned to its size, so that a record's address tells its chunk. */
 static struct chunk *map_chunk(void) {
-    char *memory = fs_map(2 * CHUNK_BYTES);
+    char *memory = fs_map((size_t)2 * CHUNK_BYTES);
     if (memory == NULL) {
         return NULL;
     }
@@ -220,8 +221,7 @@ void fs_registry_init(void) {
 /* --- the list -------------------------------------------------------------------------------- */
 
 static struct fs_thread *next_record(const struct fs_thread *after) {
-    const struct chunk *chunk =
-        after == NULL ? fs_load_acquire(&registry.chunks) : chunk_of(after);
+    const struct chunk *chunk = after == NULL ? fs_load_acquire(&registry.chunks) : chunk_of(after);
     size_t index = after == NULL ? 0 : (size_t)(after - chunk->records) + 1;
     for (; chunk != NULL; chunk = chunk->next, index = 0) {
         if (index < fs_load_acquire(&chunk->used)) {
@@ -253,11 +253,12 @@ struct fs_thread *fs_vanished_next(const struct fs_thread *after) {
 }
 
 struct fs_thread *fs_thread_by_tid(int tid) {
-    for FS_EACH_THREAD (thread) {
-        if (thread->tid == tid) {
-            return thread;
+    for
+        FS_EACH_THREAD(thread) {
+            if (thread->tid == tid) {
+                return thread;
+            }
         }
-    }
     return NULL;
 }
 
@@ -268,7 +269,7 @@ unsigned fs_thread_count(void) { return fs_load(&registry.count); }
 /* /proc/self/task has a link for each thread beside "." and "..": one call says how many there are
  * (fs/proc/base.c, proc_task_getattr). */
 static long count_tasks(void) {
-    struct stat task;
+    struct stat task = {0};
     if (fs_syscall4(SYS_newfstatat, AT_FDCWD, "/proc/self/task", &task, 0) != 0) {
         return -1;
     }
@@ -285,7 +286,7 @@ static int tid_of(const char *name) {
 
 static int list_foreign(int fd, int *tids, int room) {
     int found = 0;
-    _Alignas(struct dirent64) char buffer[2048];
+    _Alignas(struct dirent64) char buffer[2048] = {0};
     for (long got; (got = fs_syscall3(SYS_getdents64, fd, buffer, sizeof buffer)) > 0;) {
         for (long at = 0; at < got;) {
             const struct dirent64 *entry = (const struct dirent64 *)(buffer + at);
@@ -311,8 +312,8 @@ int fs_foreign_threads(int *tids, int room) {
     if (tasks <= (long)fs_thread_count()) {
         return 0;
     }
-    long fd = fs_syscall4(SYS_openat, AT_FDCWD, "/proc/self/task",
-                          O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    long fd =
+        fs_syscall4(SYS_openat, AT_FDCWD, "/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     if (fd < 0) {
         return -1;
     }
@@ -386,27 +387,30 @@ static void gather_vanished(void) {
     }
     vanished.pending = false;
     size_t known = vanished.count; /* by earlier forks */
-    for FS_EACH_VANISHED (thread) {
-        if (thread->handle != 0 && find_among(thread->handle, known) == NULL) {
-            remember_vanished(thread->handle);
+    for
+        FS_EACH_VANISHED(thread) {
+            if (thread->handle != 0 && find_among(thread->handle, known) == NULL) {
+                remember_vanished(thread->handle);
+            }
+            thread->detached = true; /* if it had a vanished one's handle, it has vanished itself */
+            free_record(thread);
         }
-        thread->detached = true; /* if it had a vanished one's handle, it has vanished itself */
-        free_record(thread);
-    }
 }
 
 static bool none_vanished(void) { return !fs_load(&vanished.pending) && vanished.count == 0; }
 
 static struct fs_thread *find_live(pthread_t handle) {
-    for FS_EACH_THREAD (thread) {
-        if (thread->handle == handle) {
-            return thread;
+    for
+        FS_EACH_THREAD(thread) {
+            if (thread->handle == handle) {
+                return thread;
+            }
         }
-    }
     return NULL;
 }
 
-/* Every one of these is called with the list as it is at any time; under the lock it holds still. */
+/* Every one of these is called with the list as it is at any time; under the lock it holds still.
+ */
 static fs_sigset lock_list(void) {
     fs_sigset saved = fs_signals_block();
     fs_registry_lock();

@@ -33,10 +33,10 @@ enum fs_kind {
     FS_KIND_SEMAPHORE,
     FS_KIND_FILE,
     FS_KIND_ONCE,
-    FS_KIND_GUARD,     /* a C++ function-local static under construction */
-    FS_KIND_COND,      /* inside pthread_cond_signal, _broadcast or _destroy */
+    FS_KIND_GUARD, /* a C++ function-local static under construction */
+    FS_KIND_COND,  /* inside pthread_cond_signal, _broadcast or _destroy */
     FS_KIND_BARRIER,
-    FS_KIND_CRITICAL,  /* inside a libc call that takes a lock of libc's own */
+    FS_KIND_CRITICAL, /* inside a libc call that takes a lock of libc's own */
     FS_KIND_COUNT
 };
 
@@ -86,19 +86,20 @@ struct fs_thread {
     bool wants_fork;    /* waits for its turn to fork; set by itself (fork.c) */
 
     /* Between a parked thread and the forking one (world.c). */
-    uint32_t wake_bit;       /* its bit in futex wake-ups */
-    uint32_t pass;           /* set by the forking thread: go on, though the world is stopped */
-    const void *registers;   /* greg_t[] of where it stands; valid while SUSPENDED, like by_signal */
-    bool by_signal;          /* parked by the suspend signal, not at the gate */
-    uint32_t asked;          /* suspend signals sent; written by the forking thread */
-    uint32_t answered;       /* suspend signals handled; written by the thread */
-    bool hopeless;           /* of no use to wait for; written by the forking thread */
-    bool seen_waiting;       /* for another thread; written and read by the forking thread */
+    uint32_t wake_bit;     /* its bit in futex wake-ups */
+    uint32_t pass;         /* set by the forking thread: go on, though the world is stopped */
+    const void *registers; /* greg_t[] of where it stands; valid while SUSPENDED, like by_signal */
+    bool by_signal;        /* parked by the suspend signal, not at the gate */
+    uint32_t asked;        /* suspend signals sent; written by the forking thread */
+    uint32_t answered;     /* suspend signals handled; written by the thread */
+    bool hopeless;         /* of no use to wait for; written by the forking thread */
+    bool seen_waiting;     /* for another thread; written and read by the forking thread */
 
     /* Identity. Written before the thread runs, or by itself. */
     uint32_t generation; /* of the process that it lives in; 0: the record is free. Released last */
     int tid;
-    int owner_id; /* what glibc writes into a lock that this thread owns: its tid, as glibc knows it */
+    int owner_id; /* what glibc writes into a lock that this thread owns: its tid, as glibc knows it
+                   */
     pthread_t handle;
     union {
         void *(*posix)(void *);
@@ -107,11 +108,12 @@ struct fs_thread {
     void *argument;
     uint32_t owners; /* the creator until it knows the handle, and the thread itself */
     uint8_t exit_rounds;
-    bool detached; /* nobody will join it; under the registry's lock once it runs */
+    bool detached;          /* nobody will join it; under the registry's lock once it runs */
     char name[FS_NAME_MAX]; /* filled before a fork that forces its holds */
 
     struct fs_thread *next_free;
-    struct fs_entry *retired; /* arrays outgrown, kept until the thread ends: a walker may read them */
+    struct fs_entry
+        *retired; /* arrays outgrown, kept until the thread ends: a walker may read them */
     struct fs_wait waits[FS_INLINE_WAITS];
     struct fs_entry inline_entries[FS_INLINE_ENTRIES];
 };

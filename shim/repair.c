@@ -235,7 +235,8 @@ static void repair_entry(const struct fs_thread *vanished, const struct fs_entry
     case FS_KIND_COND:
         repair_cond(entry->object, child);
         break;
-    default: /* glibc repairs pthread_once and FILE locks itself; libc's own locks are out of reach */
+    default: /* glibc repairs pthread_once and FILE locks itself; libc's own locks are out of reach
+              */
         break;
     }
 }
@@ -280,8 +281,7 @@ static void reown(const struct fs_entry *entry, const struct child *child) {
 static void relock_file(const struct fs_entry *entry, const struct child *child) {
     FILE copy;
     if (child->by_fork && PEEK(entry->object, copy)) {
-        fs_file_relock(entry->object,
-                       fs_hold_count(child->survivor, entry->object, FS_KIND_FILE));
+        fs_file_relock(entry->object, fs_hold_count(child->survivor, entry->object, FS_KIND_FILE));
     }
 }
 
@@ -319,17 +319,17 @@ void fs_repair_child(struct fs_thread *survivor, bool by_fork) {
     child.new_id = fs_layout_own_id();
     fs_registry_cut(survivor);
     survivor->owner_id = child.new_id;
-    for FS_EACH_VANISHED (thread) {
-        drop_disproved(thread);
-    }
-    for FS_EACH_VANISHED (thread) {
-        uint32_t count = fs_entry_count(thread);
-        for (uint32_t slot = 0; slot < count; slot++) {
-            repair_entry(thread, &thread->entries[slot], &child);
+    for
+        FS_EACH_VANISHED(thread) { drop_disproved(thread); }
+    for
+        FS_EACH_VANISHED(thread) {
+            uint32_t count = fs_entry_count(thread);
+            for (uint32_t slot = 0; slot < count; slot++) {
+                repair_entry(thread, &thread->entries[slot], &child);
+            }
+            for (uint32_t i = 0; i < thread->wait_count && i < FS_INLINE_WAITS; i++) {
+                repair_wait(thread, &thread->waits[i], &child);
+            }
         }
-        for (uint32_t i = 0; i < thread->wait_count && i < FS_INLINE_WAITS; i++) {
-            repair_wait(thread, &thread->waits[i], &child);
-        }
-    }
     reown_all(&child);
 }

@@ -22,12 +22,10 @@ static struct {
     ino_t inode;
 } stderr_at_start;
 
-static bool identify(struct stat *what) {
-    return fs_syscall2(SYS_fstat, STDERR, what) == 0;
-}
+static bool identify(struct stat *what) { return fs_syscall2(SYS_fstat, STDERR, what) == 0; }
 
 void fs_report_init(void) {
-    struct stat now;
+    struct stat now = {0};
     if (identify(&now)) {
         stderr_at_start.device = now.st_dev;
         stderr_at_start.inode = now.st_ino;
@@ -36,7 +34,7 @@ void fs_report_init(void) {
 }
 
 static bool is_still_stderr(void) {
-    struct stat now;
+    struct stat now = {0};
     return stderr_at_start.open && identify(&now) && now.st_dev == stderr_at_start.device &&
            now.st_ino == stderr_at_start.inode;
 }
@@ -92,8 +90,9 @@ static void add_module(struct fs_text *text, const struct dl_find_object *module
                        uintptr_t address) {
     const char *path = module->dlfo_link_map->l_name;
     const char *slash = strrchr(path, '/');
-    fs_text_string(text, *path == '\0' ? program_invocation_short_name
-                                       : slash != NULL ? slash + 1 : path);
+    fs_text_string(text, *path == '\0'   ? program_invocation_short_name
+                         : slash != NULL ? slash + 1
+                                         : path);
     fs_text_string(text, "+");
     fs_text_hex(text, address - module->dlfo_link_map->l_addr);
 }

@@ -34,7 +34,8 @@ static struct {
     int (*search)(unw_addr_space_t, unw_word_t, unw_dyn_info_t *, unw_proc_info_t *, int, void *);
 } unwinder;
 
-/* glibc 2.35 and later; takes no lock (elf/dl-find_object.c). Weak: without it no stack is walked. */
+/* glibc 2.35 and later; takes no lock (elf/dl-find_object.c). Weak: without it no stack is walked.
+ */
 #pragma weak _dl_find_object
 
 static bool find_module(uintptr_t address, struct dl_find_object *module) {
@@ -199,9 +200,9 @@ void fs_safepoint_init(void) {
         return;
     }
     done = true;
-    add_module_of((const void *)(uintptr_t)fs_real.fork);        /* libc */
-    add_module_of((const void *)(uintptr_t)_dl_find_object);     /* ld.so */
-    add_module_of((const void *)(uintptr_t)fs_safepoint_init);   /* forksafe */
+    add_module_of((const void *)(uintptr_t)fs_real.fork);      /* libc */
+    add_module_of((const void *)(uintptr_t)_dl_find_object);   /* ld.so */
+    add_module_of((const void *)(uintptr_t)fs_safepoint_init); /* forksafe */
     load_unwinder();
 }
 

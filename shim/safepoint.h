@@ -20,7 +20,8 @@ bool fs_is_opaque(uintptr_t address);
 /* True if no frame that matters is in an opaque module. Walks the stack of a thread that does not
  * run, from where it stands; called by the forking thread alone. `by_signal`: the thread was
  * stopped at an arbitrary instruction; otherwise it stands at the gate, which is safe but for what
- * a signal handler below it may have interrupted. Takes no lock of libc or of the dynamic linker. */
+ * a signal handler below it may have interrupted. Takes no lock of libc or of the dynamic linker.
+ */
 bool fs_is_safe_point(const greg_t *registers, bool by_signal);
 
 #endif

@@ -19,10 +19,10 @@ static struct {
 } suspend;
 
 enum {
-    ASK_TIMES = 3,            /* a thread in opaque code is asked again so often */
-    ASK_AGAIN_US = 50,        /* after so long */
-    DEAF_US = 1000,           /* no answer for so long: see what the thread is at */
-    ANSWER_MS = 20,           /* one that is ready to run gets so long to be scheduled */
+    ASK_TIMES = 3,     /* a thread in opaque code is asked again so often */
+    ASK_AGAIN_US = 50, /* after so long */
+    DEAF_US = 1000,    /* no answer for so long: see what the thread is at */
+    ANSWER_MS = 20,    /* one that is ready to run gets so long to be scheduled */
 };
 
 int fs_suspend_signal(void) { return fs_load(&suspend.signo); }
@@ -129,17 +129,18 @@ static bool has_answered(const struct fs_thread *thread) {
 /* Returns how many were asked. */
 static unsigned ask(const struct fs_thread *self, int signo) {
     unsigned asked = 0;
-    for FS_EACH_THREAD (thread) {
-        if (!runs_freely(thread, self)) {
-            continue;
+    for
+        FS_EACH_THREAD(thread) {
+            if (!runs_freely(thread, self)) {
+                continue;
+            }
+            fs_store(&thread->asked, thread->asked + 1);
+            if (fs_signal_thread(thread->tid, signo)) {
+                asked++;
+            } else { /* RLIMIT_SIGPENDING is used up, or the thread has just ended */
+                fs_store(&thread->asked, thread->asked - 1);
+            }
         }
-        fs_store(&thread->asked, thread->asked + 1);
-        if (fs_signal_thread(thread->tid, signo)) {
-            asked++;
-        } else { /* RLIMIT_SIGPENDING is used up, or the thread has just ended */
-            fs_store(&thread->asked, thread->asked - 1);
-        }
-    }
     return asked;
 }
 
@@ -155,7 +156,7 @@ static char task_state(int tid) {
         return '\0';
     }
     const char *name_end = strrchr(line, ')'); /* the name may hold anything */
-    return name_end != NULL && name_end[1] == ' ' ? name_end[2] : '\0';
+    return name_end != NULL && name_end[1] == ' ' ? name_end[2] : (char)0;
 }
 
 /* A thread that waits for a vfork child, or for a disk ('D'), and one that sleeps with the signal
@@ -163,11 +164,12 @@ static char task_state(int tid) {
 static bool may_answer(const struct fs_thread *thread) { return task_state(thread->tid) == 'R'; }
 
 static bool all_have_answered(const struct fs_thread *self, bool waited_long) {
-    for FS_EACH_THREAD (thread) {
-        if (thread != self && !has_answered(thread) && !(waited_long && !may_answer(thread))) {
-            return false;
+    for
+        FS_EACH_THREAD(thread) {
+            if (thread != self && !has_answered(thread) && !(waited_long && !may_answer(thread))) {
+                return false;
+            }
         }
-    }
     return true;
 }
 

@@ -20,7 +20,7 @@ enum { SIGSETXID = 33, KERNEL_SIGSET_BYTES = 8 };
 int fs_gettid(void) { return (int)fs_syscall0(SYS_gettid); }
 
 int64_t fs_now(void) {
-    struct timespec now;
+    struct timespec now = {0};
     /* Not through libc: a preload that fakes the time would fake our deadlines too. */
     fs_syscall2(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
     return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;

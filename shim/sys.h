@@ -26,8 +26,8 @@ void fs_futex_wait(uint32_t *word, uint32_t expected, int64_t deadline, uint32_t
 void fs_futex_wake(uint32_t *word, uint32_t bits);
 #define FS_ALL_BITS UINT32_MAX
 
-/* Blocks every signal that can wait: not the ones that the processor raises, and not SIGSETXID (33),
- * which glibc's set*id() sends to every thread and waits for. Returns the mask to restore. */
+/* Blocks every signal that can wait: not the ones that the processor raises, and not SIGSETXID
+ * (33), which glibc's set*id() sends to every thread and waits for. Returns the mask to restore. */
 fs_sigset fs_signals_block(void);
 void fs_signals_restore(fs_sigset saved);
 
@@ -52,8 +52,8 @@ bool fs_membarrier(void);
 /* Reads a whole small file (at most size - 1 bytes, NUL-terminated). Returns its length, or -1. */
 long fs_read_file(const char *path, char *buffer, size_t size);
 
-/* True if the page that holds `address` is mapped MAP_SHARED: another process may own what is there.
- * Reads /proc/self/maps; false where that cannot be read. */
+/* True if the page that holds `address` is mapped MAP_SHARED: another process may own what is
+ * there. Reads /proc/self/maps; false where that cannot be read. */
 bool fs_is_shared_memory(const void *address);
 
 /* A lock for forksafe's own short sections. Taken with signals blocked, never across a park or a

@@ -1,12 +1,10 @@
 /* The stop, from the forking thread's side:
  *
  *   fs_world_stop
- *     drain_holders     close the gate, wait until nobody holds a lock; open it now and then, since a
- *                       holder may need somebody who is parked; give up at the deadline
- *     fs_suspend_running   the suspend signal for the threads that run outside any lock
- *     release_unsafe    a thread that turns out to be parked inside opaque code goes on
- *   (the fork)
- *   fs_world_start | fs_world_alone
+ *     drain_holders     close the gate, wait until nobody holds a lock; open it now and then, since
+ * a holder may need somebody who is parked; give up at the deadline fs_suspend_running   the
+ * suspend signal for the threads that run outside any lock release_unsafe    a thread that turns
+ * out to be parked inside opaque code goes on (the fork) fs_world_start | fs_world_alone
  */
 #include "world.h"
 
@@ -102,8 +100,8 @@ static __attribute__((noinline)) void park_quietly(struct fs_thread *self) {
     fs_signals_restore(saved);
 }
 
-/* The thread holds nothing, or nobody waits for it. Returns at once if it is not to stop, or was told
- * to pass. */
+/* The thread holds nothing, or nobody waits for it. Returns at once if it is not to stop, or was
+ * told to pass. */
 static void park_if_wanted(struct fs_thread *self) {
     if (fs_stop_wanted(self) && fs_load(&self->pass) == 0) {
         park_quietly(self);
@@ -156,21 +154,20 @@ void fs_attach_slow(struct fs_thread *self) {
     }
 }
 
-/* A blocking call begins in a thread that is not ATTACHED: a signal handler blocks inside a blocking
- * call, or the last one was left by a longjmp, an exception or cancellation. Then its frame is gone:
- * we stand above it. The addresses of two stacks do not compare. */
+/* A blocking call begins in a thread that is not ATTACHED: a signal handler blocks inside a
+ * blocking call, or the last one was left by a longjmp, an exception or cancellation. Then its
+ * frame is gone: we stand above it. The addresses of two stacks do not compare. */
 uint32_t fs_stale_state(struct fs_thread *self, uintptr_t frame) {
     return frame < self->detached_frame || fs_on_signal_stack() ? FS_DETACHED : FS_ATTACHED;
 }
 
-void fs_suspend_here(struct fs_thread *self, const void *registers) {
-    park(self, registers, true);
-}
+void fs_suspend_here(struct fs_thread *self, const void *registers) { park(self, registers, true); }
 
 /* --- the gate -------------------------------------------------------------------------------- */
 
 /* After this, every other thread has either raised its depth, or changed its state, before, so that
- * we see it, or will find the stop word set. Pairs with fs_raise_depth(), fs_detach(), fs_attach(). */
+ * we see it, or will find the stop word set. Pairs with fs_raise_depth(), fs_detach(), fs_attach().
+ */
 static void heavy_barrier(void) {
     if ((fs_stop & FS_FENCED) != 0 || !fs_membarrier()) {
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
@@ -201,16 +198,15 @@ void fs_world_await_progress(uint32_t seen, int64_t until) {
     int64_t look_again = fs_now() + 200 * FS_USEC;
     __atomic_store_n(&world.stopper_waits, 1, __ATOMIC_SEQ_CST);
     if (fs_world_progress_seen() == seen) {
-        fs_futex_wait(&world.progress, seen, look_again < until ? look_again : until,
-                      FS_ALL_BITS);
+        fs_futex_wait(&world.progress, seen, look_again < until ? look_again : until, FS_ALL_BITS);
     }
     __atomic_store_n(&world.stopper_waits, 0, __ATOMIC_SEQ_CST);
 }
 
 /* --- holders --------------------------------------------------------------------------------- */
 
-/* The lock that the thread is blocked on. The thread may be running: a copy counts only if the entry
- * is still the same after it was made. */
+/* The lock that the thread is blocked on. The thread may be running: a copy counts only if the
+ * entry is still the same after it was made. */
 static bool get_wanted(const struct fs_thread *thread, struct fs_entry *copy) {
     uint32_t count = fs_entry_count(thread);
     if (count == 0) {
@@ -243,7 +239,8 @@ static int owner_of(const struct fs_entry *entry) {
     }
 }
 
-/* A reader is not blocked by somebody's read hold, unless a writer waits that is to be preferred. */
+/* A reader is not blocked by somebody's read hold, unless a writer waits that is to be preferred.
+ */
 static bool shares(const struct fs_entry *entry, const struct fs_thread *holder) {
     pthread_rwlock_t copy;
     return entry->kind == FS_KIND_RWLOCK_READ &&
@@ -261,15 +258,17 @@ static bool owner_is_hopeless(const struct fs_entry *entry, const struct fs_thre
         const struct fs_thread *thread = fs_thread_by_tid(owner);
         return thread == self || (thread != NULL && thread->hopeless);
     }
-    for FS_EACH_THREAD (thread) {
-        if (thread->hopeless && fs_holds(thread, entry->object) && !shares(entry, thread)) {
-            return true;
+    for
+        FS_EACH_THREAD(thread) {
+            if (thread->hopeless && fs_holds(thread, entry->object) && !shares(entry, thread)) {
+                return true;
+            }
         }
-    }
     return false;
 }
 
-/* A lock that a fork has waited for while it was being taken is waited for again once it is held. */
+/* A lock that a fork has waited for while it was being taken is waited for again once it is held.
+ */
 static uint8_t waited_for(const struct fs_entry *entry) {
     return fs_load(&entry->phase) == FS_HELD ? FS_WAITED_HELD : FS_WAITED_TAKING;
 }
@@ -305,11 +304,12 @@ static bool is_hopeless(const struct fs_thread *thread, const struct fs_thread *
  * thread no longer waits. */
 static bool verdicts_hold(const struct fs_thread *self) {
     heavy_barrier();
-    for FS_EACH_THREAD (thread) {
-        if (thread->hopeless && fs_is_busy(thread) && !is_hopeless(thread, self)) {
-            return false;
+    for
+        FS_EACH_THREAD(thread) {
+            if (thread->hopeless && fs_is_busy(thread) && !is_hopeless(thread, self)) {
+                return false;
+            }
         }
-    }
     return true;
 }
 
@@ -330,41 +330,43 @@ static bool waits_for_another(const struct fs_thread *thread) {
     return holder != NULL && holder->seen_waiting;
 }
 
-/* Who is worth waiting for? A thread behind a hopeless one is hopeless: look until no more turn up. */
+/* Who is worth waiting for? A thread behind a hopeless one is hopeless: look until no more turn up.
+ */
 static struct census count_holders(const struct fs_thread *self) {
     struct census census;
-    for FS_EACH_THREAD (thread) {
-        fs_store(&thread->hopeless, false);
-    }
+    for
+        FS_EACH_THREAD(thread) { fs_store(&thread->hopeless, false); }
     bool changed;
     do {
         census = (struct census){0};
         changed = false;
-        for FS_EACH_THREAD (thread) {
-            if (thread == self || fs_load(&thread->depth) == 0 || thread->hopeless ||
-                !fs_is_busy(thread)) {
-                continue;
+        for
+            FS_EACH_THREAD(thread) {
+                if (thread == self || fs_load(&thread->depth) == 0 || thread->hopeless ||
+                    !fs_is_busy(thread)) {
+                    continue;
+                }
+                fs_store(&thread->hopeless, is_hopeless(thread, self));
+                changed |= thread->hopeless;
+                census.busy += !thread->hopeless;
+                if (!thread->seen_waiting && waits_for_another(thread)) {
+                    thread->seen_waiting = true;
+                    changed = true;
+                }
+                census.waiting += !thread->hopeless && thread->seen_waiting;
             }
-            fs_store(&thread->hopeless, is_hopeless(thread, self));
-            changed |= thread->hopeless;
-            census.busy += !thread->hopeless;
-            if (!thread->seen_waiting && waits_for_another(thread)) {
-                thread->seen_waiting = true;
-                changed = true;
-            }
-            census.waiting += !thread->hopeless && thread->seen_waiting;
-        }
     } while (changed);
     return census;
 }
 
 /* From here on a holder that wakes up stays where it is: what it guards is torn no further. */
 static void give_up_on_holders(const struct fs_thread *self) {
-    for FS_EACH_THREAD (thread) {
-        if (thread != self && fs_load(&thread->depth) != 0 && fs_is_busy(thread)) {
-            fs_store(&thread->hopeless, true);
+    for
+        FS_EACH_THREAD(thread) {
+            if (thread != self && fs_load(&thread->depth) != 0 && fs_is_busy(thread)) {
+                fs_store(&thread->hopeless, true);
+            }
         }
-    }
     heavy_barrier();
 }
 
@@ -374,9 +376,8 @@ static void drain_holders(const struct fs_thread *self, int64_t deadline) {
     int64_t slice = FIRST_SLICE_MS * FS_MSEC;
     for (unsigned chances = 0;; chances++) {
         close_gate();
-        for FS_EACH_THREAD (thread) {
-            thread->seen_waiting = false;
-        }
+        for
+            FS_EACH_THREAD(thread) { thread->seen_waiting = false; }
         int64_t until = fs_now() + slice;
         until = until < deadline ? until : deadline;
         struct census census;
@@ -408,17 +409,18 @@ static void drain_holders(const struct fs_thread *self, int64_t deadline) {
  * many. */
 static unsigned release_unsafe(const struct fs_thread *self) {
     unsigned released = 0;
-    for FS_EACH_THREAD (thread) {
-        if (thread == self || fs_load_acquire(&thread->state) != FS_SUSPENDED ||
-            fs_load(&thread->pass) != 0) {
-            continue;
+    for
+        FS_EACH_THREAD(thread) {
+            if (thread == self || fs_load_acquire(&thread->state) != FS_SUSPENDED ||
+                fs_load(&thread->pass) != 0) {
+                continue;
+            }
+            if ((thread->by_signal || fs_program_has_handlers) &&
+                !fs_is_safe_point(thread->registers, thread->by_signal)) {
+                let_pass(thread);
+                released++;
+            }
         }
-        if ((thread->by_signal || fs_program_has_handlers) &&
-            !fs_is_safe_point(thread->registers, thread->by_signal)) {
-            let_pass(thread);
-            released++;
-        }
-    }
     return released;
 }
 
@@ -456,22 +458,23 @@ static void mark_outlasted(struct fs_thread *thread) {
 }
 
 static void take_stock(const struct fs_thread *self) {
-    for FS_EACH_THREAD (thread) {
-        if (thread == self) {
-            continue;
+    for
+        FS_EACH_THREAD(thread) {
+            if (thread == self) {
+                continue;
+            }
+            uint32_t state = fs_load(&thread->state);
+            if (fs_load(&thread->depth) != 0 && fs_is_busy(thread)) {
+                fs_stop_report.holding++;
+                mark_outlasted(thread);
+            } else if (state == FS_SUSPENDED) {
+                fs_stop_report.parked++;
+            } else if (state == FS_DETACHED) {
+                fs_stop_report.detached++;
+            } else {
+                fs_stop_report.running++;
+            }
         }
-        uint32_t state = fs_load(&thread->state);
-        if (fs_load(&thread->depth) != 0 && fs_is_busy(thread)) {
-            fs_stop_report.holding++;
-            mark_outlasted(thread);
-        } else if (state == FS_SUSPENDED) {
-            fs_stop_report.parked++;
-        } else if (state == FS_DETACHED) {
-            fs_stop_report.detached++;
-        } else {
-            fs_stop_report.running++;
-        }
-    }
 }
 
 /* --- stop and start -------------------------------------------------------------------------- */
@@ -483,11 +486,12 @@ void fs_world_init(void) {
 }
 
 static void forget_passes(void) {
-    for FS_EACH_THREAD (thread) {
-        if (fs_load(&thread->pass) != 0) {
-            fs_store(&thread->pass, 0);
+    for
+        FS_EACH_THREAD(thread) {
+            if (fs_load(&thread->pass) != 0) {
+                fs_store(&thread->pass, 0);
+            }
         }
-    }
 }
 
 void fs_world_stop(struct fs_thread *self) {

@@ -28,7 +28,8 @@ void fs_world_init(void);
  * else. Returns the entry that the raised depth stands for; keeps errno. */
 uint32_t fs_gate(struct fs_thread *self);
 
-/* The caller has stopped waiting for a lock, without it, and found the stop word set. Keeps errno. */
+/* The caller has stopped waiting for a lock, without it, and found the stop word set. Keeps errno.
+ */
 void fs_freeze(struct fs_thread *self);
 
 /* The two slow ends of a blocking call. Keep errno. */
@@ -68,15 +69,16 @@ static inline void fs_attach(struct fs_thread *self, uint32_t before) {
     }
 }
 
-/* Called by the suspend signal's handler: parks the caller, whose registers (greg_t[]) were these. */
+/* Called by the suspend signal's handler: parks the caller, whose registers (greg_t[]) were these.
+ */
 void fs_suspend_here(struct fs_thread *self, const void *registers);
 /* True while the world is being stopped by another thread than the caller. */
 bool fs_stop_wanted(const struct fs_thread *self);
 /* Wakes the forking thread: a thread has parked or answered. */
 void fs_world_progress(void);
 /* For the forking thread: sleeps until there is progress beyond what it had `seen`, until a time at
- * the latest. A lock that is let go by a thread that then goes on makes no sound, so it also returns
- * after 200 us at the latest. */
+ * the latest. A lock that is let go by a thread that then goes on makes no sound, so it also
+ * returns after 200 us at the latest. */
 uint32_t fs_world_progress_seen(void);
 void fs_world_await_progress(uint32_t seen, int64_t until);
 

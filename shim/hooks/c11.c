@@ -10,7 +10,7 @@ static int taken(struct fs_thread *self, mtx_t *mutex, uint32_t slot, int result
     return result;
 }
 
-#define TAKE(phase, call)                                                                               \
+#define TAKE(phase, call)                                                                          \
     struct fs_thread *self = fs_current();                                                         \
     if (fs_unlikely(self == NULL)) {                                                               \
         return call;                                                                               \

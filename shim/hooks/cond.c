@@ -17,8 +17,7 @@ struct wait {
 
 /* The state changes before the depth goes down: there is no moment in which the thread looks as if
  * it ran freely, and could be sent a signal that would end the wait. */
-static struct wait wait_begin(struct fs_thread *self, void *cond, void *mutex,
-                              const void *caller) {
+static struct wait wait_begin(struct fs_thread *self, void *cond, void *mutex, const void *caller) {
     struct wait wait = {.self = self, .mutex = mutex};
     fs_wait_begin(self, FS_KIND_COND, cond, mutex, caller);
     wait.before = fs_detached(self);
@@ -76,15 +75,13 @@ FS_EXPORT int pthread_cond_wait(pthread_cond_t *restrict cond, pthread_mutex_t *
     WAIT(cond, mutex, fs_real.pthread_cond_wait(cond, mutex));
 }
 
-FS_EXPORT int pthread_cond_timedwait(pthread_cond_t *restrict cond,
-                                     pthread_mutex_t *restrict mutex,
+FS_EXPORT int pthread_cond_timedwait(pthread_cond_t *restrict cond, pthread_mutex_t *restrict mutex,
                                      const struct timespec *restrict deadline) {
     WAIT(cond, mutex, fs_real.pthread_cond_timedwait(cond, mutex, deadline));
 }
 
-FS_EXPORT int pthread_cond_clockwait(pthread_cond_t *restrict cond,
-                                     pthread_mutex_t *restrict mutex, clockid_t clock,
-                                     const struct timespec *restrict deadline) {
+FS_EXPORT int pthread_cond_clockwait(pthread_cond_t *restrict cond, pthread_mutex_t *restrict mutex,
+                                     clockid_t clock, const struct timespec *restrict deadline) {
     WAIT(cond, mutex, fs_real.pthread_cond_clockwait(cond, mutex, clock, deadline));
 }
 

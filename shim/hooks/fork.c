@@ -48,9 +48,7 @@ FS_EXPORT pid_t _Fork(void) {
 
 /* A new process with a copy of our memory. With CLONE_VFORK the parent is suspended until the child
  * execs, and with it whoever we would have stopped: that one is left alone too. */
-static bool copies_memory(unsigned long flags) {
-    return (flags & (CLONE_VM | CLONE_VFORK)) == 0;
-}
+static bool copies_memory(unsigned long flags) { return (flags & (CLONE_VM | CLONE_VFORK)) == 0; }
 
 struct clone_start {
     int (*function)(void *);
@@ -135,7 +133,8 @@ FS_EXPORT long syscall(long number, ...) {
     return result;
 }
 
-/* --- atfork handlers --------------------------------------------------------------------------- */
+/* --- atfork handlers ---------------------------------------------------------------------------
+ */
 
 /* Ours are registered first, whoever comes first. Nobody may be in here at a fork: glibc's lock of
  * its list of handlers is not put right in the child. */

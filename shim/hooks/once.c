@@ -16,7 +16,9 @@ FS_EXPORT int pthread_once(pthread_once_t *control, void (*routine)(void)) {
     FS_PASS(FS_KIND_ONCE, control, fs_real.pthread_once(control, routine));
 }
 
-FS_EXPORT void call_once(once_flag *flag, void (*routine)(void)) { pthread_once((int *)flag, routine); }
+FS_EXPORT void call_once(once_flag *flag, void (*routine)(void)) {
+    pthread_once((int *)flag, routine);
+}
 
 FS_ALSO(__pthread_once, pthread_once);
 

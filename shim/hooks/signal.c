@@ -1,4 +1,5 @@
-/* Signals: the program does not see the suspend signal, cannot block it, and may have its number. */
+/* Signals: the program does not see the suspend signal, cannot block it, and may have its number.
+ */
 #include "hook.h"
 
 #include "../suspend.h"
@@ -7,9 +8,7 @@
 
 /* The masks that the program gave its handlers had the suspend signal's bit in them; sigaction
  * shows it to the program again. */
-static struct {
-    bool masked;
-} actions[_NSIG];
+static struct { bool masked; } actions[_NSIG];
 
 static bool is_handler(const struct sigaction *action) {
     return action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN;
@@ -101,8 +100,7 @@ static bool next_belief(bool now, int how, bool in_set) {
     }
 }
 
-static int change_mask(__typeof__(sigprocmask) *real, int how, const sigset_t *set,
-                       sigset_t *old) {
+static int change_mask(__typeof__(sigprocmask) *real, int how, const sigset_t *set, sigset_t *old) {
     struct fs_thread *self = fs_current();
     int ours = fs_suspend_signal();
     if (self == NULL || ours == 0) {
@@ -136,7 +134,8 @@ FS_EXPORT int pthread_sigmask(int how, const sigset_t *restrict set, sigset_t *r
     return change_mask(fs_real.pthread_sigmask, how, set, old);
 }
 
-/* --- accepting signals ------------------------------------------------------------------------- */
+/* --- accepting signals -------------------------------------------------------------------------
+ */
 
 static const sigset_t *without_ours(const sigset_t *set, sigset_t *copy) {
     int ours = fs_suspend_signal();

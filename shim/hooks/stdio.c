@@ -12,9 +12,7 @@ FS_EXPORT void flockfile(FILE *file) {
     fs_held(self, file, slot);
 }
 
-FS_EXPORT int ftrylockfile(FILE *file) {
-    FS_TRY(FS_KIND_FILE, file, fs_real.ftrylockfile(file));
-}
+FS_EXPORT int ftrylockfile(FILE *file) { FS_TRY(FS_KIND_FILE, file, fs_real.ftrylockfile(file)); }
 
 FS_EXPORT void funlockfile(FILE *file) {
     struct fs_thread *self = fs_current();

@@ -1,0 +1,470 @@
+/* Unit tests of the parts, linked into one program with the shim's own objects. */
+#include <check.h>
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <semaphore.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../../shim/config.h"
+#include "../../shim/init.h"
+#include "../../shim/inventory.h"
+#include "../../shim/layout.h"
+#include "../../shim/real.h"
+#include "../../shim/registry.h"
+#include "../../shim/report.h"
+#include "../../shim/safepoint.h"
+#include "../../shim/sys.h"
+
+/* --- options --------------------------------------------------------------------------------- */
+
+static const char *given_name;
+static const char *given_value;
+static char complaint[512];
+static int complaints;
+
+static const char *lookup(const char *name) {
+    return given_name != NULL && strcmp(name, given_name) == 0 ? given_value : NULL;
+}
+
+static void complain(const char *line) {
+    complaints++;
+    snprintf(complaint, sizeof complaint, "%s", line);
+}
+
+static struct fs_config read_with(const char *name, const char *value) {
+    struct fs_config config;
+    given_name = name;
+    given_value = value;
+    complaints = 0;
+    fs_config_read(&config, lookup, complain);
+    return config;
+}
+
+START_TEST(options_have_the_documented_defaults) {
+    struct fs_config config = read_with(NULL, NULL);
+    ck_assert_int_eq(complaints, 0);
+    ck_assert_int_eq(config.mode, FS_MODE_REPAIR);
+    ck_assert_int_eq(config.deadline_ms, 500);
+    ck_assert_int_eq(config.suspend, FS_SUSPEND_SIGNAL);
+    ck_assert_int_eq(config.signal, 0);
+    ck_assert_int_eq(config.semaphores, FS_SEM_AUTO);
+    ck_assert_str_eq(config.opaque, "");
+}
+END_TEST
+
+START_TEST(options_take_good_values) {
+    ck_assert_int_eq(read_with("FORKSAFE_MODE", "off").mode, FS_MODE_OFF);
+    ck_assert_int_eq(read_with("FORKSAFE_DEADLINE_MS", "0").deadline_ms, 0);
+    ck_assert_int_eq(read_with("FORKSAFE_DEADLINE_MS", "60000").deadline_ms, 60000);
+    ck_assert_int_eq(read_with("FORKSAFE_SUSPEND", "gate").suspend, FS_SUSPEND_GATE);
+    ck_assert_int_eq(read_with("FORKSAFE_SIGNAL", "SIGUSR2").signal, SIGUSR2);
+    ck_assert_int_eq(read_with("FORKSAFE_SIGNAL", "USR2").signal, SIGUSR2);
+    ck_assert_int_eq(read_with("FORKSAFE_SIGNAL", "RTMIN+3").signal, SIGRTMIN + 3);
+    ck_assert_int_eq(read_with("FORKSAFE_SIGNAL", "50").signal, 50);
+    ck_assert_str_eq(read_with("FORKSAFE_OPAQUE", "a.so:b.so").opaque, "a.so:b.so");
+    ck_assert_int_eq(complaints, 0);
+}
+END_TEST
+
+static const struct {
+    const char *name, *value;
+} bad[] = {
+    {"FORKSAFE_MODE", "Repair"},     {"FORKSAFE_MODE", "repair "},
+    {"FORKSAFE_DEADLINE_MS", "-1"},  {"FORKSAFE_DEADLINE_MS", "60001"},
+    {"FORKSAFE_DEADLINE_MS", "1e3"}, {"FORKSAFE_DEADLINE_MS", " 5"},
+    {"FORKSAFE_DEADLINE_MS", "5ms"}, {"FORKSAFE_DEADLINE_MS", "99999999999999999999"},
+    {"FORKSAFE_SUSPEND", "signals"}, {"FORKSAFE_SIGNAL", "KILL"},
+    {"FORKSAFE_SIGNAL", "SIGSEGV"},  {"FORKSAFE_SIGNAL", "32"},
+    {"FORKSAFE_SIGNAL", "65"},       {"FORKSAFE_SIGNAL", "0"},
+    {"FORKSAFE_SIGNAL", "RTMIN+99"}, {"FORKSAFE_SIGNAL", "nonsense"},
+    {"FORKSAFE_SEM", "on"},
+};
+
+START_TEST(options_name_a_bad_value_and_use_the_default) {
+    struct fs_config standard = read_with(NULL, NULL);
+    struct fs_config config = read_with(bad[_i].name, bad[_i].value);
+    ck_assert_int_eq(complaints, 1);
+    ck_assert_ptr_nonnull(strstr(complaint, bad[_i].name));
+    ck_assert_ptr_nonnull(strstr(complaint, bad[_i].value));
+    ck_assert_ptr_null(strchr(complaint, '\n'));
+    ck_assert_int_eq(memcmp(&config, &standard, sizeof config), 0);
+}
+END_TEST
+
+/* --- registry -------------------------------------------------------------------------------- */
+
+START_TEST(registry_knows_the_first_thread) {
+    struct fs_thread *self = fs_current();
+    ck_assert_ptr_nonnull(self);
+    ck_assert_ptr_eq(fs_thread_by_tid(fs_gettid()), self);
+    ck_assert(pthread_equal(self->handle, pthread_self()));
+}
+END_TEST
+
+START_TEST(registry_has_no_limit_and_reuses_records) {
+    enum { MANY = 3000 };
+    static struct fs_thread *made[MANY];
+    fs_current();
+    unsigned before = fs_thread_count();
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < MANY; i++) {
+            made[i] = fs_thread_new();
+            ck_assert_ptr_nonnull(made[i]);
+        }
+        ck_assert_uint_eq(fs_thread_count(), before + MANY);
+        unsigned walked = 0;
+        for
+            FS_EACH_THREAD(thread) { walked++; }
+        ck_assert_uint_eq(walked, before + MANY);
+        struct fs_thread *first = made[MANY - 1];
+        for (int i = 0; i < MANY; i++) {
+            fs_thread_release(made[i]);
+            fs_thread_release(made[i]);
+        }
+        ck_assert_uint_eq(fs_thread_count(), before);
+        ck_assert_ptr_eq(fs_thread_new(), first); /* the last one freed is the first one reused */
+        fs_thread_release(first);
+        fs_thread_release(first);
+    }
+}
+END_TEST
+
+static void *wait_for_word(void *word) {
+    while (__atomic_load_n((int *)word, __ATOMIC_ACQUIRE) == 0) {
+        sched_yield();
+    }
+    return NULL;
+}
+
+START_TEST(registry_follows_threads_in_and_out) {
+    fs_current();
+    unsigned before = fs_thread_count();
+    int go = 0;
+    pthread_t threads[20];
+    for (int i = 0; i < 20; i++) {
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, wait_for_word, &go), 0);
+    }
+    ck_assert_uint_eq(fs_thread_count(), before + 20);
+    __atomic_store_n(&go, 1, __ATOMIC_RELEASE);
+    for (int i = 0; i < 20; i++) {
+        ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
+    }
+    ck_assert_uint_eq(fs_thread_count(), before);
+}
+END_TEST
+
+static int raw_thread(void *word) {
+    wait_for_word(word);
+    fs_syscall1(SYS_exit, 0);
+    return 0;
+}
+
+START_TEST(registry_notices_threads_of_raw_clone) {
+    static char stack[64 * 1024] __attribute__((aligned(16)));
+    int go = 0;
+    fs_current();
+    ck_assert_int_eq(fs_foreign_threads(NULL, 0), 0);
+    int flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
+    int tid = fs_real.clone(raw_thread, stack + sizeof stack, flags, &go);
+    ck_assert_int_gt(tid, 0);
+    int found = 0;
+    ck_assert_int_eq(fs_foreign_threads(&found, 1), 1);
+    ck_assert_int_eq(found, tid);
+    __atomic_store_n(&go, 1, __ATOMIC_RELEASE);
+    while (fs_foreign_threads(NULL, 0) != 0) {
+        sched_yield();
+    }
+}
+END_TEST
+
+START_TEST(registry_is_cut_to_the_survivor) {
+    int go = 0;
+    pthread_t thread;
+    ck_assert_int_eq(pthread_create(&thread, NULL, wait_for_word, &go), 0);
+    uint32_t generation = fs_generation();
+    pid_t pid = fork();
+    if (pid == 0) {
+        bool good = fs_thread_count() == 1 && fs_self->tid == fs_gettid() &&
+                    fs_is_vanished(thread) && !fs_is_vanished(pthread_self()) &&
+                    fs_generation() == generation + 1;
+        _exit(good ? 0 : 1);
+    }
+    __atomic_store_n(&go, 1, __ATOMIC_RELEASE);
+    pthread_join(thread, NULL);
+    int status = -1;
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_int_eq(status, 0);
+}
+END_TEST
+
+/* --- inventory ------------------------------------------------------------------------------- */
+
+enum { NESTED = 10000 };
+static pthread_mutex_t nested[NESTED];
+
+START_TEST(inventory_nests_deep_and_lets_go_in_any_order) {
+    struct fs_thread *self = fs_current();
+    for (int i = 0; i < NESTED; i++) {
+        pthread_mutex_init(&nested[i], NULL);
+        pthread_mutex_lock(&nested[i]);
+    }
+    ck_assert_uint_eq(self->depth, NESTED);
+    for (int i = 0; i < NESTED; i++) {
+        ck_assert(i % 97 != 0 || fs_holds(self, &nested[i]));
+    }
+    for (int i = 0; i < NESTED; i++) {
+        ck_assert_int_eq(pthread_mutex_unlock(&nested[(i * 7919) % NESTED]), 0);
+    }
+    ck_assert_uint_eq(self->depth, 0);
+    ck_assert(!fs_is_busy(self));
+}
+END_TEST
+
+START_TEST(inventory_forgets_what_was_not_taken) {
+    struct fs_thread *self = fs_current();
+    pthread_mutex_t mutex = PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;
+    pthread_mutex_lock(&mutex);
+    ck_assert_int_eq(pthread_mutex_lock(&mutex), EDEADLK);
+    ck_assert_int_eq(pthread_mutex_trylock(&mutex), EBUSY);
+    ck_assert_uint_eq(self->depth, 1);
+    pthread_mutex_unlock(&mutex);
+    ck_assert_int_eq(pthread_mutex_unlock(&mutex), EPERM);
+    ck_assert_uint_eq(self->depth, 0);
+}
+END_TEST
+
+START_TEST(inventory_drops_what_is_no_longer_true) {
+    struct fs_thread *self = fs_current();
+    pthread_mutex_t *gone =
+        mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    pthread_mutex_t kept = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_init(gone, NULL);
+    pthread_mutex_lock(gone);
+    pthread_mutex_lock(&kept);
+    munmap(gone, 4096);
+    fs_prune(self, fs_frame());
+    ck_assert_uint_eq(self->depth, 1);
+    ck_assert(fs_holds(self, &kept));
+    pthread_mutex_unlock(&kept);
+}
+END_TEST
+
+START_TEST(inventory_drops_calls_that_were_jumped_out_of) {
+    struct fs_thread *self = fs_current();
+    pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    fs_enter(self, &mutex, FS_KIND_MUTEX, NULL);
+    fs_prune(self, self->entries[0].frame - 64); /* seen from a frame inside it: under way */
+    ck_assert_uint_eq(self->depth, 1);
+    fs_prune(self, self->entries[0].frame + 64); /* from outside: over */
+    ck_assert_uint_eq(self->depth, 0);
+}
+END_TEST
+
+static void *unlock_spin(void *spin) {
+    pthread_spin_unlock(spin);
+    return NULL;
+}
+
+START_TEST(inventory_sees_a_release_by_another_thread) {
+    struct fs_thread *self = fs_current();
+    pthread_spinlock_t spin;
+    pthread_t thread;
+    pthread_spin_init(&spin, PTHREAD_PROCESS_PRIVATE);
+    pthread_spin_lock(&spin);
+    pthread_create(&thread, NULL, unlock_spin, (void *)(uintptr_t)&spin);
+    pthread_join(thread, NULL);
+    fs_real.pthread_spin_lock(&spin); /* somebody else's by now */
+    ck_assert(!fs_is_busy(self));
+    fs_prune(self, fs_frame());
+    ck_assert_uint_eq(self->depth, 0);
+}
+END_TEST
+
+/* --- layouts and repair ------------------------------------------------------------------------
+ */
+
+START_TEST(layouts_are_what_the_real_functions_make) {
+    fs_current();
+    ck_assert_uint_eq(fs_layout_probe(), (UINT32_C(1) << FS_KIND_COUNT) - 1);
+}
+END_TEST
+
+static void *lock_mutex(void *mutex) {
+    fs_real.pthread_mutex_lock(mutex);
+    return NULL;
+}
+
+static void lock_in_another_thread(pthread_mutex_t *mutex) {
+    pthread_t thread;
+    fs_real.pthread_create(&thread, NULL, lock_mutex, mutex);
+    fs_real.pthread_join(thread, NULL);
+}
+
+static const struct {
+    int type, protocol, robust;
+} mutex_kinds[] = {
+    {PTHREAD_MUTEX_NORMAL, PTHREAD_PRIO_NONE, PTHREAD_MUTEX_STALLED},
+    {PTHREAD_MUTEX_RECURSIVE, PTHREAD_PRIO_NONE, PTHREAD_MUTEX_STALLED},
+    {PTHREAD_MUTEX_ERRORCHECK, PTHREAD_PRIO_NONE, PTHREAD_MUTEX_STALLED},
+    {PTHREAD_MUTEX_ADAPTIVE_NP, PTHREAD_PRIO_NONE, PTHREAD_MUTEX_STALLED},
+    {PTHREAD_MUTEX_RECURSIVE, PTHREAD_PRIO_NONE, PTHREAD_MUTEX_ROBUST},
+    {PTHREAD_MUTEX_NORMAL, PTHREAD_PRIO_INHERIT, PTHREAD_MUTEX_STALLED},
+};
+
+START_TEST(repair_frees_a_mutex_and_keeps_its_kind) {
+    fs_current();
+    pthread_mutexattr_t attr;
+    pthread_mutex_t mutex;
+    pthread_mutexattr_init(&attr);
+    pthread_mutexattr_settype(&attr, mutex_kinds[_i].type);
+    pthread_mutexattr_setprotocol(&attr, mutex_kinds[_i].protocol);
+    pthread_mutexattr_setrobust(&attr, mutex_kinds[_i].robust);
+    fs_real.pthread_mutex_init(&mutex, &attr);
+    int kind = mutex.__data.__kind;
+    lock_in_another_thread(&mutex);
+    fs_mutex_rebuild(&mutex);
+    ck_assert_int_eq(mutex.__data.__kind, kind);
+    ck_assert(!fs_mutex_locked(&mutex));
+    ck_assert_int_eq(fs_real.pthread_mutex_trylock(&mutex), 0);
+    ck_assert_int_eq(fs_real.pthread_mutex_unlock(&mutex), 0);
+    ck_assert_int_eq(fs_real.pthread_mutex_destroy(&mutex), 0);
+}
+END_TEST
+
+START_TEST(repair_leaves_the_survivors_read_holds) {
+    fs_current();
+    pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
+    for (int i = 0; i < 5; i++) {
+        fs_real.pthread_rwlock_rdlock(&rwlock);
+    }
+    fs_rwlock_rebuild(&rwlock, 2, 0);
+    ck_assert_int_eq(fs_real.pthread_rwlock_trywrlock(&rwlock), EBUSY);
+    fs_real.pthread_rwlock_unlock(&rwlock);
+    ck_assert_int_eq(fs_real.pthread_rwlock_trywrlock(&rwlock), EBUSY);
+    fs_real.pthread_rwlock_unlock(&rwlock);
+    ck_assert_int_eq(fs_real.pthread_rwlock_trywrlock(&rwlock), 0);
+}
+END_TEST
+
+START_TEST(repair_keeps_a_barriers_count) {
+    pthread_barrier_t barrier;
+    fs_current();
+    fs_real.pthread_barrier_init(&barrier, NULL, 1);
+    for (int i = 0; i < 3; i++) {
+        fs_barrier_rebuild(&barrier);
+        ck_assert_int_eq(fs_real.pthread_barrier_wait(&barrier), PTHREAD_BARRIER_SERIAL_THREAD);
+    }
+    fs_barrier_rebuild(&barrier);
+    ck_assert_int_eq(pthread_barrier_destroy(&barrier), 0);
+}
+END_TEST
+
+START_TEST(a_semaphore_is_a_lock_only_while_its_last_waiter_posts) {
+    int me = fs_current()->owner_id;
+    sem_t sem;
+    sem_init(&sem, 0, 1);
+    ck_assert(!fs_sem_is_lock(&sem)); /* a guess so far */
+    for (int i = 0; i < 2; i++) {
+        fs_sem_note_wait(&sem, me);
+        fs_sem_note_post(&sem, me);
+        ck_assert(fs_sem_is_lock(&sem));
+    }
+    fs_sem_note_wait(&sem, me);
+    ck_assert_int_eq(fs_sem_holder(&sem), me);
+    fs_sem_note_post(&sem, me + 1);
+    ck_assert(!fs_sem_is_lock(&sem));
+    fs_sem_note_wait(&sem, me);
+    fs_sem_note_post(&sem, me);
+    ck_assert(!fs_sem_is_lock(&sem)); /* for good */
+}
+END_TEST
+
+/* --- the system ------------------------------------------------------------------------------- */
+
+START_TEST(peek_does_not_crash) {
+    int value = 42;
+    int copy = 0;
+    ck_assert(fs_peek(&copy, &value, sizeof copy));
+    ck_assert_int_eq(copy, 42);
+    ck_assert(!fs_peek(&copy, NULL, sizeof copy));
+    ck_assert(!fs_peek(&copy, (void *)-4096L, sizeof copy));
+}
+END_TEST
+
+START_TEST(shared_memory_is_told_from_private) {
+    int here;
+    char *shared = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    ck_assert(fs_is_shared_memory(shared));
+    ck_assert(fs_is_shared_memory(shared + 8191));
+    ck_assert(!fs_is_shared_memory(&here));
+    ck_assert(!fs_is_shared_memory(nested));
+    munmap(shared, 8192);
+}
+END_TEST
+
+START_TEST(text_is_cut_and_never_overflows) {
+    char buffer[12];
+    struct fs_text text = fs_text(buffer, sizeof buffer);
+    fs_text_number(&text, -120);
+    fs_text_string(&text, " ");
+    fs_text_hex(&text, 0xbeef);
+    ck_assert_str_eq(buffer, "-120 0xbeef");
+    fs_text_string(&text, "more");
+    ck_assert_str_eq(buffer, "-120 0xbeef");
+}
+END_TEST
+
+START_TEST(libc_is_opaque_and_the_heap_is_not) {
+    void *heap = malloc(1);
+    fs_init_threads();
+    ck_assert(fs_is_opaque((uintptr_t)fs_real.poll));
+    ck_assert(!fs_is_opaque((uintptr_t)heap));
+    free(heap);
+}
+END_TEST
+
+static Suite *suite(void) {
+    Suite *all = suite_create("forksafe");
+    TCase *parts = tcase_create("parts");
+    tcase_set_timeout(parts, 60);
+    tcase_add_test(parts, options_have_the_documented_defaults);
+    tcase_add_test(parts, options_take_good_values);
+    tcase_add_loop_test(parts, options_name_a_bad_value_and_use_the_default, 0,
+                        (int)(sizeof bad / sizeof *bad));
+    tcase_add_test(parts, registry_knows_the_first_thread);
+    tcase_add_test(parts, registry_has_no_limit_and_reuses_records);
+    tcase_add_test(parts, registry_follows_threads_in_and_out);
+    tcase_add_test(parts, registry_notices_threads_of_raw_clone);
+    tcase_add_test(parts, registry_is_cut_to_the_survivor);
+    tcase_add_test(parts, inventory_nests_deep_and_lets_go_in_any_order);
+    tcase_add_test(parts, inventory_forgets_what_was_not_taken);
+    tcase_add_test(parts, inventory_drops_what_is_no_longer_true);
+    tcase_add_test(parts, inventory_drops_calls_that_were_jumped_out_of);
+    tcase_add_test(parts, inventory_sees_a_release_by_another_thread);
+    tcase_add_test(parts, layouts_are_what_the_real_functions_make);
+    tcase_add_loop_test(parts, repair_frees_a_mutex_and_keeps_its_kind, 0,
+                        (int)(sizeof mutex_kinds / sizeof *mutex_kinds));
+    tcase_add_test(parts, repair_leaves_the_survivors_read_holds);
+    tcase_add_test(parts, repair_keeps_a_barriers_count);
+    tcase_add_test(parts, a_semaphore_is_a_lock_only_while_its_last_waiter_posts);
+    tcase_add_test(parts, peek_does_not_crash);
+    tcase_add_test(parts, shared_memory_is_told_from_private);
+    tcase_add_test(parts, text_is_cut_and_never_overflows);
+    tcase_add_test(parts, libc_is_opaque_and_the_heap_is_not);
+    suite_add_tcase(all, parts);
+    return all;
+}
+
+int main(void) {
+    SRunner *runner = srunner_create(suite());
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

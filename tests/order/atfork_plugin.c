@@ -2,10 +2,8 @@
 // program (its constructor runs before main, and before those of a library preloaded after it), and
 // opened and closed again at run time, which must take the handlers away.
 //
-// Compile: gcc -std=gnu11 -O2 -g -fPIC -shared -DPLUGIN=linked atfork_plugin.c -o
-// libatfork_linked.so
-//          gcc -std=gnu11 -O2 -g -fPIC -shared -DPLUGIN=opened atfork_plugin.c -o
-//          libatfork_opened.so
+// Compile: gcc -std=gnu11 -O2 -g -fPIC -shared -DPLUGIN=linked atfork_plugin.c
+//              -o libatfork_linked.so      (and the same with "opened")
 #include <pthread.h>
 
 #define TEXT_(x) #x

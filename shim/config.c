@@ -1,6 +1,5 @@
 #include "config.h"
 
-#include <errno.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdint.h>
@@ -50,11 +49,23 @@ static bool parse_choice(const struct fs_option *option, const char *text, int *
     return false;
 }
 
+/* Digits with a sign, and nothing else; by hand, since a sanitizer's strtol may not be called as
+ * early as this. */
 static bool parse_integer(const char *text, long *value) {
-    char *end;
-    errno = 0;
-    *value = strtol(text, &end, 10);
-    return errno == 0 && end != text && *end == '\0' && strchr(" \t\n\v\f\r", *text) == NULL;
+    bool negative = *text == '-';
+    text += negative;
+    long number = 0;
+    if (*text == '\0') {
+        return false;
+    }
+    for (; *text != '\0'; text++) {
+        if (*text < '0' || *text > '9' || number > INT_MAX) {
+            return false;
+        }
+        number = number * 10 + (*text - '0');
+    }
+    *value = negative ? -number : number;
+    return true;
 }
 
 static bool parse_number(const struct fs_option *option, const char *text, int *value,

@@ -49,11 +49,29 @@ void fs_inventory_free(struct fs_thread *thread) {
     }
 }
 
-uint32_t fs_find_entry(const struct fs_thread *self, const void *object) {
+/* The call that a fork fell into the middle of has returned. */
+static void settle_after_fork(const struct fs_thread *self, struct fs_entry *entry) {
+    entry->object = (void *)((uintptr_t)entry->object & ~FS_FORKED);
+    if (entry->kind == FS_KIND_MUTEX && fs_mutex_locked(entry->object) &&
+        fs_was_survivor(fs_mutex_owner(entry->object), fs_generation() - 1)) {
+        fs_mutex_reown(entry->object, self->owner_id);
+    } else if (entry->kind == FS_KIND_RWLOCK_WRITE &&
+               fs_was_survivor(fs_rwlock_writer(entry->object), fs_generation() - 1)) {
+        fs_rwlock_rebuild(entry->object, 0, self->owner_id);
+    }
+}
+
+uint32_t fs_find_entry(struct fs_thread *self, const void *object) {
     for (uint32_t slot = fs_entry_count(self); slot-- > 0;) {
-        if (self->entries[slot].object == object && self->entries[slot].phase != FS_RESERVED) {
-            return slot;
+        struct fs_entry *entry = &self->entries[slot];
+        if (((uintptr_t)entry->object & ~FS_FORKED) != (uintptr_t)object ||
+            entry->phase == FS_RESERVED) {
+            continue;
         }
+        if (entry->object != object) {
+            settle_after_fork(self, entry);
+        }
+        return slot;
     }
     return FS_NO_SLOT;
 }

@@ -12,8 +12,12 @@
 #include "registry.h"
 #include "world.h"
 
-/* Set in an entry's object by a thread that has released it in the holder's place. */
+/* Marks in an entry's object, which is aligned. Set by a thread that has released it in the
+ * holder's place: */
 #define FS_DISOWNED ((uintptr_t)1)
+/* Set in the child, in what the survivor was taking when a signal handler of its own forked: glibc
+ * may go on to write the old owner into it. Settled when the call returns (fs_find_entry()). */
+#define FS_FORKED ((uintptr_t)2)
 
 #define FS_CALLER() __builtin_return_address(0)
 
@@ -24,7 +28,7 @@ bool fs_inventory_grow(struct fs_thread *self, uint32_t slot);
 void fs_inventory_free(struct fs_thread *thread);
 
 /* The rare ways through fs_leaving() and fs_left(): the entry is not the newest. */
-uint32_t fs_find_entry(const struct fs_thread *self, const void *object);
+uint32_t fs_find_entry(struct fs_thread *self, const void *object);
 void fs_drop_entry(struct fs_thread *self, uint32_t slot);
 /* A lock was released that the caller has no entry for: another thread's entry, if it is of a kind
  * whose object cannot say who holds it, is tagged as given up. */
@@ -86,7 +90,7 @@ static inline void fs_enter_held(struct fs_thread *self, void *object, enum fs_k
 
 /* The place of the newest entry for `object`, at or below `slot`, which is right but for a signal
  * handler that released something out of order in between. */
-static inline uint32_t fs_settle(const struct fs_thread *self, const void *object, uint32_t slot) {
+static inline uint32_t fs_settle(struct fs_thread *self, const void *object, uint32_t slot) {
     if (fs_likely(slot < self->depth && slot < self->capacity &&
                   self->entries[slot].object == object)) {
         return slot;

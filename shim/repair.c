@@ -242,6 +242,7 @@ static void repair_entry(const struct fs_thread *vanished, const struct fs_entry
 }
 
 /* What the survivor holds stays held, under its new name. */
+/* A call that is under way may not have written its owner yet, or have taken it away again. */
 static void reown(const struct fs_entry *entry, const struct child *child) {
     union {
         pthread_mutex_t mutex;
@@ -288,15 +289,17 @@ static void relock_file(const struct fs_entry *entry, const struct child *child)
 static void reown_all(const struct child *child) {
     uint32_t count = fs_entry_count(child->survivor);
     for (uint32_t slot = 0; slot < count; slot++) {
-        const struct fs_entry *entry = &child->survivor->entries[slot];
-        if ((entry->phase != FS_HELD && entry->phase != FS_RELEASING) ||
-            !fs_layout_known(entry->kind)) {
+        struct fs_entry *entry = &child->survivor->entries[slot];
+        if (entry->phase == FS_RESERVED || !fs_layout_known(entry->kind)) {
             continue;
         }
-        if (entry->kind == FS_KIND_FILE) {
+        if (entry->kind == FS_KIND_FILE && entry->phase == FS_HELD) {
             relock_file(entry, child);
         } else if (child->old_id != child->new_id) {
             reown(entry, child);
+            if (entry->phase != FS_HELD) { /* a handler forked in the middle of the call */
+                entry->object = (void *)((uintptr_t)entry->object | FS_FORKED);
+            }
         }
     }
 }

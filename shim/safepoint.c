@@ -17,7 +17,8 @@ enum { DEEPEST_WALK = 256 };
 struct range {
     uintptr_t start, end;
 };
-/* libc, ld.so, forksafe, libunwind's two halves; written once, before the second thread */
+/* libc, ld.so, libunwind's two halves; written once, before the second thread. Not forksafe itself:
+ * its own locks are taken with signals blocked, so that nobody is ever stopped in there. */
 static struct range opaque[8];
 static unsigned opaque_count;
 
@@ -200,9 +201,8 @@ void fs_safepoint_init(void) {
         return;
     }
     done = true;
-    add_module_of((const void *)(uintptr_t)fs_real.fork);      /* libc */
-    add_module_of((const void *)(uintptr_t)_dl_find_object);   /* ld.so */
-    add_module_of((const void *)(uintptr_t)fs_safepoint_init); /* forksafe */
+    add_module_of((const void *)(uintptr_t)fs_real.fork);    /* libc */
+    add_module_of((const void *)(uintptr_t)_dl_find_object); /* ld.so */
     load_unwinder();
 }
 

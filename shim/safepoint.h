@@ -1,6 +1,6 @@
 /* safepoint.h - is a parked thread inside code whose locks forksafe cannot see?
  *
- * Such a module is called opaque: libc, the dynamic linker, libunwind, forksafe itself, and those
+ * Such a module is called opaque: libc, the dynamic linker, libunwind, and those
  * named in FORKSAFE_OPAQUE. A thread parked inside one could hold a lock that the fork itself needs
  * (malloc's), or that nobody can give back in the child. */
 #ifndef FS_SAFEPOINT_H

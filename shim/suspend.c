@@ -11,8 +11,6 @@
 #include "sys.h"
 #include "world.h"
 
-bool fs_program_has_handlers;
-
 static struct {
     int signo; /* 0: none. Changed only while no stop is under way */
     bool chosen;
@@ -24,6 +22,15 @@ enum {
     DEAF_US = 1000,    /* no answer for so long: see what the thread is at */
     ANSWER_MS = 20,    /* one that is ready to run gets so long to be scheduled */
 };
+
+static bool program_has_handlers;
+
+bool fs_program_has_handlers(void) { return fs_load(&program_has_handlers); }
+
+void fs_program_handles(int signo) {
+    fs_signal_handled(signo);
+    fs_store(&program_has_handlers, true);
+}
 
 int fs_suspend_signal(void) { return fs_load(&suspend.signo); }
 
@@ -62,6 +69,7 @@ static bool install(int signo) {
     struct sigaction action = {.sa_sigaction = on_suspend};
     action.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
     sigfillset(&action.sa_mask);
+    fs_signal_handled(signo);
     return fs_real.sigaction(signo, &action, NULL) == 0;
 }
 

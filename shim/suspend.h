@@ -20,7 +20,8 @@ void fs_suspend_give_way(int signo);
 
 /* True once the program has installed a signal handler: only then can a parked thread have
  * interrupted itself inside libc. */
-extern bool fs_program_has_handlers;
+bool fs_program_has_handlers(void);
+void fs_program_handles(int signo);
 
 /* Asks every thread that runs and holds nothing to suspend itself, and waits for their answers, or
  * until it is clear that they cannot answer. Forking thread, world stopped. */

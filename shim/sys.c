@@ -15,7 +15,9 @@
 #include "arch.h"
 
 #define SIGNAL_BIT(n) (UINT64_C(1) << ((n)-1))
-enum { SIGSETXID = 33, KERNEL_SIGSET_BYTES = 8 };
+enum { SIGCANCEL = 32, SIGSETXID = 33, KERNEL_SIGSET_BYTES = 8 };
+
+fs_sigset fs_handled_signals = SIGNAL_BIT(SIGCANCEL);
 
 int fs_gettid(void) { return (int)fs_syscall0(SYS_gettid); }
 
@@ -46,11 +48,15 @@ void fs_futex_wake(uint32_t *word, uint32_t bits) {
                 (long)bits);
 }
 
+void fs_signal_handled(int signo) {
+    __atomic_or_fetch(&fs_handled_signals, SIGNAL_BIT(signo), __ATOMIC_RELAXED);
+}
+
 fs_sigset fs_signals_block(void) {
     const fs_sigset cannot_wait = SIGNAL_BIT(SIGSEGV) | SIGNAL_BIT(SIGBUS) | SIGNAL_BIT(SIGFPE) |
                                   SIGNAL_BIT(SIGILL) | SIGNAL_BIT(SIGTRAP) | SIGNAL_BIT(SIGSYS) |
                                   SIGNAL_BIT(SIGABRT) | SIGNAL_BIT(SIGSETXID);
-    fs_sigset set = ~cannot_wait;
+    fs_sigset set = fs_load(&fs_handled_signals) & ~cannot_wait;
     fs_sigset saved = 0;
     fs_syscall4(SYS_rt_sigprocmask, SIG_BLOCK, &set, &saved, KERNEL_SIGSET_BYTES);
     return saved;

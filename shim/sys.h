@@ -26,8 +26,16 @@ void fs_futex_wait(uint32_t *word, uint32_t expected, int64_t deadline, uint32_t
 void fs_futex_wake(uint32_t *word, uint32_t bits);
 #define FS_ALL_BITS UINT32_MAX
 
-/* Blocks every signal that can wait: not the ones that the processor raises, and not SIGSETXID
- * (33), which glibc's set*id() sends to every thread and waits for. Returns the mask to restore. */
+/* Signals that may run a handler: the program's, the suspend signal, and glibc's SIGCANCEL. Bits
+ * are set by the hooks of sigaction and its relatives, and never cleared. */
+extern fs_sigset fs_handled_signals;
+void fs_signal_handled(int signo);
+
+/* Blocks the signals that have a handler, but those that the processor raises, and SIGSETXID (33),
+ * which glibc's set*id() sends to every thread and waits for. No other: a blocked signal is not
+ * ignored even where its action is to ignore it, and the kernel would wake some other thread for
+ * it, out of an epoll_wait or semop with EINTR (kernel/signal.c, sig_ignored). Returns the mask to
+ * restore. */
 fs_sigset fs_signals_block(void);
 void fs_signals_restore(fs_sigset saved);
 

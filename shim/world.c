@@ -27,7 +27,6 @@ static struct {
 } world;
 
 enum {
-    ROUNDS = 8,            /* drain, suspend, look where they stand; again if one stood badly */
     CHANCES = 3,           /* times that the world is let run for holders that wait for others */
     FIRST_SLICE_MS = 1,    /* the gate stays closed so long, then open as long; doubles */
     LONGEST_SLICE_MS = 16, /* up to this */
@@ -108,25 +107,32 @@ static void park_if_wanted(struct fs_thread *self) {
     }
 }
 
+/* The depth goes up, and then the orders are looked at: pairs with forget_verdicts() and
+ * close_gate(). */
+static bool may_pass(struct fs_thread *self) {
+    fs_store(&self->depth, self->depth + 1);
+    fs_compiler_barrier();
+    if (self->depth > 1 && !fs_load(&self->hopeless)) {
+        return true; /* it holds something, and has all the time */
+    }
+    return !fs_stop_wanted(self) || fs_load(&self->pass) != 0;
+}
+
 __attribute__((noinline)) uint32_t fs_gate(struct fs_thread *self) {
     uintptr_t frame = fs_frame();
-    while (fs_stop_wanted(self)) {
-        uint32_t slot = self->depth - 1;
-        fs_store(&self->depth, slot); /* the entry is not filled yet: give it back for now */
+    if (!fs_stop_wanted(self)) {
+        return self->depth - 1;
+    }
+    do {
+        fs_store(&self->depth, self->depth - 1); /* not filled yet: give it back for now */
         fs_wait_prune(self, frame);
         if (self->depth != 0) {
             fs_prune(self, frame);
         }
-        bool parks = fs_load(&self->pass) == 0 && (self->depth == 0 || fs_load(&self->hopeless));
-        if (parks) {
+        if (self->depth == 0 || fs_load(&self->hopeless)) {
             park_if_wanted(self);
         }
-        fs_store(&self->depth, self->depth + 1);
-        fs_compiler_barrier();
-        if (!parks) {
-            break;
-        }
-    }
+    } while (!may_pass(self));
     return self->depth - 1;
 }
 
@@ -415,7 +421,7 @@ static unsigned release_unsafe(const struct fs_thread *self) {
                 fs_load(&thread->pass) != 0) {
                 continue;
             }
-            if ((thread->by_signal || fs_program_has_handlers) &&
+            if ((thread->by_signal || fs_program_has_handlers()) &&
                 !fs_is_safe_point(thread->registers, thread->by_signal)) {
                 let_pass(thread);
                 released++;
@@ -485,7 +491,8 @@ void fs_world_init(void) {
     }
 }
 
-static void forget_passes(void) {
+/* What the last round, or the last stop, made of the threads is over. */
+static void forget_verdicts(void) {
     for
         FS_EACH_THREAD(thread) {
             if (fs_load(&thread->pass) != 0) {
@@ -501,16 +508,14 @@ void fs_world_stop(struct fs_thread *self) {
     world.stopper = self;
     fs_stop_report.foreign = fs_foreign_threads(NULL, 0);
     if (fs_thread_count() > 1) {
-        for (unsigned round = 0; round < ROUNDS; round++) {
-            forget_passes();
+        /* Until the deadline: a thread that was released may stand badly again. */
+        do {
+            forget_verdicts();
             drain_holders(self, deadline);
             if (fs_suspend_signal() != 0) {
                 fs_suspend_running(self);
             }
-            if (release_unsafe(self) == 0) {
-                break;
-            }
-        }
+        } while (release_unsafe(self) != 0 && fs_now() < deadline);
         take_stock(self);
     }
     fs_registry_lock();
@@ -520,7 +525,7 @@ void fs_world_stop(struct fs_thread *self) {
 void fs_world_start(void) {
     fs_registry_unlock();
     if ((fs_stop & FS_STOPPED) != 0) {
-        forget_passes();
+        forget_verdicts();
         open_gate();
     }
     world.stopper = NULL;

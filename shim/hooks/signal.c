@@ -23,11 +23,11 @@ static int set_action(int signo, const struct sigaction *action, struct sigactio
     if (masked) {
         sigdelset(&open.sa_mask, ours);
     }
+    if (is_handler(action) && signo > 0 && signo < _NSIG) {
+        fs_program_handles(signo); /* before it is: from then on it must not run while we park */
+    }
     int result = fs_real.sigaction(signo, &open, old);
     if (result == 0) {
-        if (is_handler(action)) {
-            fs_program_has_handlers = true;
-        }
         if (old != NULL && actions[signo].masked && ours != 0) {
             sigaddset(&old->sa_mask, ours);
         }
@@ -72,10 +72,12 @@ FS_ALSO(__sigaction, sigaction);
         }                                                                                          \
         uint32_t slot = fs_enter(self, actions, FS_KIND_CRITICAL, FS_CALLER());                    \
         fs_suspend_give_way(signo);                                                                \
+        if (handler != SIG_DFL && handler != SIG_IGN && signo > 0 && signo < _NSIG) {              \
+            fs_program_handles(signo);                                                             \
+        }                                                                                          \
         __sighandler_t old = fs_real.name(signo, handler);                                         \
         if (old != SIG_ERR) {                                                                      \
             actions[signo].masked = false;                                                         \
-            fs_program_has_handlers |= handler != SIG_DFL && handler != SIG_IGN;                   \
         }                                                                                          \
         fs_leave(self, actions, slot);                                                             \
         return old;                                                                                \

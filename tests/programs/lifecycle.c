@@ -622,18 +622,22 @@ static int child_breeds(void *arg) {
     return HZ_OK;
 }
 
-/* Forks at every moment of a thread's life: being made, ending, being joined. */
+/* Forks at every moment of a thread's life: being made, ending, being joined; churners keep the
+ * mutex busy beside. */
 static int threads_come_and_go(const void *arg) {
     struct hz_thread breeders[2];
+    struct hz_churn churn;
     struct hz_event stop = {0};
     (void)arg;
     hz_pair_init(&crowded, hz_mutex_lock, hz_mutex_unlock, &a);
+    hz_churn_start(&churn, &crowded, 1);
     hz_start(&breeders[0], breeder, &stop);
     hz_start(&breeders[1], breeder, &stop);
-    HZ_TRY(hz_children(500, child_breeds, NULL));
+    HZ_TRY(hz_children(300, child_breeds, NULL));
     hz_post(&stop);
     HZ_TRY(hz_finish(&breeders[0]));
-    return hz_finish(&breeders[1]);
+    HZ_TRY(hz_finish(&breeders[1]));
+    return hz_churn_stop(&churn);
 }
 
 static const struct hazard hazards[] = {
@@ -669,6 +673,6 @@ static const struct hazard hazards[] = {
     HAZARD("life_cancelled_beside_holder", cancelled_beside_holder, HANGS,
            "the same, with a waiter and a holder that vanish"),
     HAZARD_CHANCE("life_come_and_go", threads_come_and_go, NULL, EITHER,
-                  "threads made, ended and joined beside 500 forks"),
+                  "threads made, ended and joined beside 300 forks"),
 };
 HAZARD_MAIN(hazards)

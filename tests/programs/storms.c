@@ -7,7 +7,7 @@
 #include <malloc.h>
 #include <wchar.h>
 
-enum { THREADS = 3, FORKS = 200 };
+enum { THREADS = 3, FORKS = 400 };
 
 /* 2024-07-01 12:00:00 UTC, which is summer time in the zone below. */
 static const time_t moment = 1719835200;
@@ -135,9 +135,9 @@ static int call_contended_malloc(void) {
     for (size_t i = 1; i < 16; i++) {
         void *block = malloc(i * 3000);
         HZ_TRUE(block != NULL);
-        block = realloc(block, i * 5000);
-        HZ_TRUE(block != NULL);
-        free(block);
+        void *larger = realloc(block, i * 5000);
+        HZ_TRUE(larger != NULL);
+        free(larger);
     }
     return HZ_OK;
 }
@@ -253,8 +253,8 @@ STORM(ctime_r);
 STORM(ctime);
 /* These do not bite bare and cost more: a child of a storm in malloc copies the pages that the
  * others write to. */
-static const struct storm storm_malloc = {call_malloc, FORKS / 4};
-static const struct storm storm_contended_malloc = {call_contended_malloc, FORKS / 4};
+static const struct storm storm_malloc = {call_malloc, FORKS / 8};
+static const struct storm storm_contended_malloc = {call_contended_malloc, FORKS / 8};
 
 #define TIME(id)                                                                                   \
     HAZARD_CHANCE("storm_" #id, run_storm, &storm_##id, HANGS, #id " in three other threads")

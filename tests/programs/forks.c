@@ -453,24 +453,89 @@ static int from_other_thread(const void *arg) {
     return works(NULL);
 }
 
-/* The main thread has ended by pthread_exit; the process lives on, and forks. */
+/*
+ * The main thread has ended by pthread_exit; the process lives on, and forks. Its process id is
+ * that of a dead thread then, without memory: whoever asks the kernel by that id (process_vm_readv,
+ * /proc) is told nothing.
+ */
 static pthread_t main_thread;
+static struct hz_pair slow_pair;
+static struct hz_event slow_inside, slow_stop;
 
-static void *after_main(void *arg) {
-    struct hz_holder holder;
+static int slow_turns(void *arg) {
     (void)arg;
-    HZ_SETUP(pthread_join(main_thread, NULL) == 0);
-    hz_hold(&holder, lock, unlock, NULL);
-    int verdict = forks_thrice(NULL);
-    _exit(verdict != HZ_OK ? verdict : hz_let_go(&holder));
+    while (hz_seen(&slow_stop) == 0) {
+        HZ_IS(pthread_mutex_lock(&mutex), 0);
+        slow_pair.first = slow_pair.first + 1;
+        hz_post(&slow_inside);
+        hz_sleep_us(50000);
+        slow_pair.second = slow_pair.second + 1;
+        HZ_IS(pthread_mutex_unlock(&mutex), 0);
+    }
+    return HZ_OK;
 }
 
-static int after_main_ended(const void *arg) {
-    pthread_t thread;
+static int pair_is_sound(void *arg) {
     (void)arg;
+    return hz_pair_sound(&slow_pair);
+}
+
+static int forks_beside_slow(void) {
+    struct hz_thread thread;
+    hz_pair_init(&slow_pair, lock, unlock, NULL);
+    hz_start(&thread, slow_turns, NULL);
+    for (int i = 0; i < 5; i++) {
+        hz_await(&slow_inside, hz_seen(&slow_inside) + 1);
+        HZ_TRY(hz_child(pair_is_sound, NULL));
+    }
+    hz_post(&slow_stop);
+    return hz_finish(&thread);
+}
+
+static int forks_beside_holder(void) {
+    struct hz_holder holder;
+    hz_hold(&holder, lock, unlock, NULL);
+    HZ_TRY(hz_children(20, works, NULL));
+    return hz_let_go(&holder);
+}
+
+/* pthread_join returns a moment before the kernel is done with the thread. */
+static int main_is_dead(void) {
+    char state = '?';
+    FILE *file = fopen("/proc/self/stat", "r");
+    HZ_SETUP(file != NULL && fscanf(file, "%*d %*[^)]) %c", &state) == 1);
+    fclose(file);
+    return state == 'Z';
+}
+
+static int after_main(void *rest) {
+    HZ_SETUP(pthread_join(main_thread, NULL) == 0);
+    while (!main_is_dead()) {
+        hz_sleep_us(500);
+    }
+    return rest ? forks_beside_slow() : forks_beside_holder();
+}
+
+static void *end_after_main(void *rest) {
+    hz_end_with(after_main, rest);
+    return NULL;
+}
+
+static int main_ends(void *rest) {
+    pthread_t thread;
     main_thread = pthread_self();
-    HZ_SETUP(pthread_create(&thread, NULL, after_main, NULL) == 0);
+    HZ_SETUP(pthread_create(&thread, NULL, end_after_main, rest) == 0);
     pthread_exit(NULL);
+}
+
+static int after_main_held(const void *arg) {
+    (void)arg;
+    return main_ends(NULL);
+}
+
+static int after_main_released_soon(const void *arg) {
+    (void)arg;
+    return main_ends(&slow_pair);
 }
 
 static int forks_25(void *arg) { return hz_children(25, hz_churn_child, arg); }
@@ -606,7 +671,9 @@ static const struct hazard hazards[] = {
                   "from a signal handler in the middle of the survivor's own lock calls"),
     HAZARD("fork_in_detached", from_detached_thread, HANGS, "from a detached thread"),
     HAZARD("fork_in_thread", from_other_thread, HANGS, "from a thread, the main thread vanishes"),
-    HAZARD("fork_after_main", after_main_ended, HANGS, "from a thread, the main thread has ended"),
+    HAZARD("fork_after_main", after_main_held, HANGS, "from a thread, the main thread has ended"),
+    HAZARD_PATIENT("fork_after_main_released_soon", after_main_released_soon, NULL, HANGS,
+                   "the main thread has ended; held for 50 ms at a time: the fork waits"),
     HAZARD_CHANCE("fork_several_at_once", several_at_once, NULL, EITHER,
                   "four threads fork 25 times each"),
     HAZARD("fork_generations", generations, HANGS,

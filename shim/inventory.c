@@ -129,12 +129,11 @@ void fs_disown(const void *object, uint8_t kind) {
     if (names_its_holder(kind)) {
         return;
     }
-    for
-        FS_EACH_THREAD(thread) {
-            if (thread != fs_self && disown_in(thread, object)) {
-                return;
-            }
+    FS_EACH_THREAD (thread) {
+        if (thread != fs_self && disown_in(thread, object)) {
+            return;
         }
+    }
 }
 
 bool fs_entry_live(const struct fs_thread *thread, const struct fs_entry *entry) {

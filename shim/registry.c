@@ -253,12 +253,11 @@ struct fs_thread *fs_vanished_next(const struct fs_thread *after) {
 }
 
 struct fs_thread *fs_thread_by_tid(int tid) {
-    for
-        FS_EACH_THREAD(thread) {
-            if (thread->tid == tid) {
-                return thread;
-            }
+    FS_EACH_THREAD (thread) {
+        if (thread->tid == tid) {
+            return thread;
         }
+    }
     return NULL;
 }
 
@@ -387,25 +386,23 @@ static void gather_vanished(void) {
     }
     vanished.pending = false;
     size_t known = vanished.count; /* by earlier forks */
-    for
-        FS_EACH_VANISHED(thread) {
-            if (thread->handle != 0 && find_among(thread->handle, known) == NULL) {
-                remember_vanished(thread->handle);
-            }
-            thread->detached = true; /* if it had a vanished one's handle, it has vanished itself */
-            free_record(thread);
+    FS_EACH_VANISHED (thread) {
+        if (thread->handle != 0 && find_among(thread->handle, known) == NULL) {
+            remember_vanished(thread->handle);
         }
+        thread->detached = true; /* if it had a vanished one's handle, it has vanished itself */
+        free_record(thread);
+    }
 }
 
 static bool none_vanished(void) { return !fs_load(&vanished.pending) && vanished.count == 0; }
 
 static struct fs_thread *find_live(pthread_t handle) {
-    for
-        FS_EACH_THREAD(thread) {
-            if (thread->handle == handle) {
-                return thread;
-            }
+    FS_EACH_THREAD (thread) {
+        if (thread->handle == handle) {
+            return thread;
         }
+    }
     return NULL;
 }
 

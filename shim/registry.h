@@ -93,6 +93,7 @@ struct fs_thread {
     uint32_t asked;        /* suspend signals sent; written by the forking thread */
     uint32_t answered;     /* suspend signals handled; written by the thread */
     bool hopeless;         /* of no use to wait for; written by the forking thread */
+    bool verdict;          /* the next value of `hopeless`, while it is worked out */
     bool seen_waiting;     /* for another thread; written and read by the forking thread */
 
     /* Identity. Written before the thread runs, or by itself. */
@@ -144,11 +145,11 @@ void fs_thread_begin(struct fs_thread *thread);
 /* The list. NULL: from the start; returns NULL at the end. Skips free and vanished records. Without
  * a lock the result may have ended or may be only half made: tid is then 0. */
 struct fs_thread *fs_thread_next(const struct fs_thread *after);
-#define FS_EACH_THREAD(t) (struct fs_thread *t = fs_thread_next(NULL); t; t = fs_thread_next(t))
+#define FS_EACH_THREAD(t) for (struct fs_thread *t = fs_thread_next(NULL); t; t = fs_thread_next(t))
 /* The same for the threads that the last fork left behind, in the child. */
 struct fs_thread *fs_vanished_next(const struct fs_thread *after);
 #define FS_EACH_VANISHED(t)                                                                        \
-    (struct fs_thread *t = fs_vanished_next(NULL); t; t = fs_vanished_next(t))
+    for (struct fs_thread *t = fs_vanished_next(NULL); t; t = fs_vanished_next(t))
 
 /* Counts the forks between this process and the one that loaded the library, from 1. */
 uint32_t fs_generation(void);

@@ -322,17 +322,17 @@ void fs_repair_child(struct fs_thread *survivor, bool by_fork) {
     child.new_id = fs_layout_own_id();
     fs_registry_cut(survivor);
     survivor->owner_id = child.new_id;
-    for
-        FS_EACH_VANISHED(thread) { drop_disproved(thread); }
-    for
-        FS_EACH_VANISHED(thread) {
-            uint32_t count = fs_entry_count(thread);
-            for (uint32_t slot = 0; slot < count; slot++) {
-                repair_entry(thread, &thread->entries[slot], &child);
-            }
-            for (uint32_t i = 0; i < thread->wait_count && i < FS_INLINE_WAITS; i++) {
-                repair_wait(thread, &thread->waits[i], &child);
-            }
+    FS_EACH_VANISHED (thread) {
+        drop_disproved(thread);
+    }
+    FS_EACH_VANISHED (thread) {
+        uint32_t count = fs_entry_count(thread);
+        for (uint32_t slot = 0; slot < count; slot++) {
+            repair_entry(thread, &thread->entries[slot], &child);
         }
+        for (uint32_t i = 0; i < thread->wait_count && i < FS_INLINE_WAITS; i++) {
+            repair_wait(thread, &thread->waits[i], &child);
+        }
+    }
     reown_all(&child);
 }

@@ -123,10 +123,31 @@ static int no_dynamic_info(unw_addr_space_t space, unw_word_t *list, void *conte
     return -UNW_ENOINFO;
 }
 
+/* libunwind reads unwind tables byte by byte. A page that could be read once is read directly for
+ * the rest of the walk: the stack of a thread that does not run stays, and so does its code. */
+enum { PAGE = 4096, PAGES_KNOWN = 16 };
+static uintptr_t readable_pages[PAGES_KNOWN];
+
+static bool page_is_readable(uintptr_t page) {
+    uintptr_t *known = &readable_pages[page / PAGE % PAGES_KNOWN];
+    unw_word_t word;
+    if (*known != page && !fs_peek(&word, (const void *)page, sizeof word)) {
+        return false;
+    }
+    *known = page;
+    return true;
+}
+
 static int access_mem(unw_addr_space_t space, unw_word_t address, unw_word_t *value, int write,
                       void *context) {
     (void)space, (void)context;
-    return !write && fs_peek(value, (const void *)address, sizeof *value) ? 0 : -UNW_EINVAL;
+    uintptr_t first = address & ~(uintptr_t)(PAGE - 1);
+    uintptr_t last = (address + sizeof *value - 1) & ~(uintptr_t)(PAGE - 1);
+    if (write || !page_is_readable(first) || (last != first && !page_is_readable(last))) {
+        return -UNW_EINVAL;
+    }
+    memcpy(value, (const void *)address, sizeof *value);
+    return 0;
 }
 
 static int access_reg(unw_addr_space_t space, unw_regnum_t reg, unw_word_t *value, int write,
@@ -214,6 +235,7 @@ void fs_safepoint_init(void) {
  * and not the trampoline that a signal handler returns to. */
 bool fs_is_safe_point(const greg_t *registers, bool by_signal) {
     unw_cursor_t cursor;
+    memset(readable_pages, 0, sizeof readable_pages);
     if (unwinder.space == NULL ||
         unwinder.init_remote(&cursor, unwinder.space, (void *)(uintptr_t)registers) != 0) {
         return true;

@@ -137,18 +137,17 @@ static bool has_answered(const struct fs_thread *thread) {
 /* Returns how many were asked. */
 static unsigned ask(const struct fs_thread *self, int signo) {
     unsigned asked = 0;
-    for
-        FS_EACH_THREAD(thread) {
-            if (!runs_freely(thread, self)) {
-                continue;
-            }
-            fs_store(&thread->asked, thread->asked + 1);
-            if (fs_signal_thread(thread->tid, signo)) {
-                asked++;
-            } else { /* RLIMIT_SIGPENDING is used up, or the thread has just ended */
-                fs_store(&thread->asked, thread->asked - 1);
-            }
+    FS_EACH_THREAD (thread) {
+        if (!runs_freely(thread, self)) {
+            continue;
         }
+        fs_store(&thread->asked, thread->asked + 1);
+        if (fs_signal_thread(thread->tid, signo)) {
+            asked++;
+        } else { /* RLIMIT_SIGPENDING is used up, or the thread has just ended */
+            fs_store(&thread->asked, thread->asked - 1);
+        }
+    }
     return asked;
 }
 
@@ -175,12 +174,11 @@ static char task_state(int tid) {
 static bool may_answer(const struct fs_thread *thread) { return task_state(thread->tid) == 'R'; }
 
 static bool all_have_answered(const struct fs_thread *self, bool waited_long) {
-    for
-        FS_EACH_THREAD(thread) {
-            if (thread != self && !has_answered(thread) && !(waited_long && !may_answer(thread))) {
-                return false;
-            }
+    FS_EACH_THREAD (thread) {
+        if (thread != self && !has_answered(thread) && !(waited_long && !may_answer(thread))) {
+            return false;
         }
+    }
     return true;
 }
 

@@ -63,7 +63,7 @@ static void park(struct fs_thread *self, const void *registers, bool by_signal) 
     fs_store_release(&self->state, FS_SUSPENDED);
     fs_world_progress();
     for (uint32_t stop; ((stop = fs_load_acquire(&fs_stop)) & FS_STOPPED) != 0;) {
-        if (fs_load(&self->pass) != 0) {
+        if (fs_load(&self->pass) != 0 || (self->depth != 0 && !fs_load(&self->hopeless))) {
             break;
         }
         if (fs_now() >= give_up) {
@@ -112,7 +112,7 @@ static void park_if_wanted(struct fs_thread *self) {
 static bool may_pass(struct fs_thread *self) {
     fs_store(&self->depth, self->depth + 1);
     fs_compiler_barrier();
-    if (self->depth > 1 && !fs_load(&self->hopeless)) {
+    if (self->depth > 1) {
         return true; /* it holds something, and has all the time */
     }
     return !fs_stop_wanted(self) || fs_load(&self->pass) != 0;
@@ -129,7 +129,7 @@ __attribute__((noinline)) uint32_t fs_gate(struct fs_thread *self) {
         if (self->depth != 0) {
             fs_prune(self, frame);
         }
-        if (self->depth == 0 || fs_load(&self->hopeless)) {
+        if (self->depth == 0) {
             park_if_wanted(self);
         }
     } while (!may_pass(self));
@@ -262,14 +262,13 @@ static bool owner_is_hopeless(const struct fs_entry *entry, const struct fs_thre
     int owner = owner_of(entry);
     if (owner != 0) {
         const struct fs_thread *thread = fs_thread_by_tid(owner);
-        return thread == self || (thread != NULL && thread->hopeless);
+        return thread == self || (thread != NULL && thread->verdict);
     }
-    for
-        FS_EACH_THREAD(thread) {
-            if (thread->hopeless && fs_holds(thread, entry->object) && !shares(entry, thread)) {
-                return true;
-            }
+    FS_EACH_THREAD (thread) {
+        if (thread->verdict && fs_holds(thread, entry->object) && !shares(entry, thread)) {
+            return true;
         }
+    }
     return false;
 }
 
@@ -310,19 +309,32 @@ static bool is_hopeless(const struct fs_thread *thread, const struct fs_thread *
  * thread no longer waits. */
 static bool verdicts_hold(const struct fs_thread *self) {
     heavy_barrier();
-    for
-        FS_EACH_THREAD(thread) {
-            if (thread->hopeless && fs_is_busy(thread) && !is_hopeless(thread, self)) {
-                return false;
-            }
+    FS_EACH_THREAD (thread) {
+        if (thread->hopeless && fs_is_busy(thread) && !is_hopeless(thread, self)) {
+            return false;
         }
+    }
     return true;
+}
+
+/* A thread that was frozen as hopeless and is no longer must go on: it is waited for. */
+static void publish_verdicts(void) {
+    bool thawed = false;
+    FS_EACH_THREAD (thread) {
+        if (thread->hopeless != thread->verdict) {
+            thawed |= thread->hopeless;
+            fs_store(&thread->hopeless, thread->verdict);
+        }
+    }
+    if (thawed) {
+        __atomic_add_fetch(&fs_stop, FS_STOP_STEP, __ATOMIC_SEQ_CST);
+        fs_futex_wake(&fs_stop, FS_ALL_BITS);
+    }
 }
 
 struct census {
     unsigned busy;    /* hold something, and may let go */
-    unsigned waiting; /* of these: seen, since the gate was closed, inside a wait that only another
-                         thread of the process can end; it may be one of a loop of short ones */
+    unsigned waiting; /* of these: inside a wait that only another thread of the process can end */
 };
 
 /* Directly, or behind the lock of a thread that does. */
@@ -340,40 +352,51 @@ static bool waits_for_another(const struct fs_thread *thread) {
  */
 static struct census count_holders(const struct fs_thread *self) {
     struct census census;
-    for
-        FS_EACH_THREAD(thread) { fs_store(&thread->hopeless, false); }
+    FS_EACH_THREAD (thread) {
+        thread->verdict = false;
+    }
     bool changed;
     do {
         census = (struct census){0};
         changed = false;
-        for
-            FS_EACH_THREAD(thread) {
-                if (thread == self || fs_load(&thread->depth) == 0 || thread->hopeless ||
-                    !fs_is_busy(thread)) {
-                    continue;
-                }
-                fs_store(&thread->hopeless, is_hopeless(thread, self));
-                changed |= thread->hopeless;
-                census.busy += !thread->hopeless;
-                if (!thread->seen_waiting && waits_for_another(thread)) {
-                    thread->seen_waiting = true;
-                    changed = true;
-                }
-                census.waiting += !thread->hopeless && thread->seen_waiting;
+        FS_EACH_THREAD (thread) {
+            if (thread == self || fs_load(&thread->depth) == 0 || thread->verdict ||
+                !fs_is_busy(thread)) {
+                continue;
             }
+            thread->verdict = is_hopeless(thread, self);
+            changed |= thread->verdict;
+            if (!thread->seen_waiting && waits_for_another(thread)) {
+                thread->seen_waiting = true;
+                changed = true;
+            }
+            census.busy += !thread->verdict;
+            census.waiting += !thread->verdict && thread->seen_waiting;
+        }
     } while (changed);
+    publish_verdicts();
     return census;
 }
 
 /* From here on a holder that wakes up stays where it is: what it guards is torn no further. */
 static void give_up_on_holders(const struct fs_thread *self) {
-    for
-        FS_EACH_THREAD(thread) {
-            if (thread != self && fs_load(&thread->depth) != 0 && fs_is_busy(thread)) {
-                fs_store(&thread->hopeless, true);
-            }
+    FS_EACH_THREAD (thread) {
+        if (thread != self && fs_load(&thread->depth) != 0 && fs_is_busy(thread)) {
+            fs_store(&thread->hopeless, true);
         }
+    }
     heavy_barrier();
+}
+
+/* Everybody who holds something was seen inside a wait. Once they are frozen, are they still? */
+static bool give_up_on_waiters(const struct fs_thread *self) {
+    give_up_on_holders(self);
+    FS_EACH_THREAD (thread) {
+        if (thread != self && thread->seen_waiting && !waits_for_another(thread)) {
+            return false; /* the next census looks at them afresh, and thaws them */
+        }
+    }
+    return true;
 }
 
 /* Closes the gate and waits until nobody holds anything, or nobody who does is worth waiting for.
@@ -382,24 +405,20 @@ static void drain_holders(const struct fs_thread *self, int64_t deadline) {
     int64_t slice = FIRST_SLICE_MS * FS_MSEC;
     for (unsigned chances = 0;; chances++) {
         close_gate();
-        for
-            FS_EACH_THREAD(thread) { thread->seen_waiting = false; }
         int64_t until = fs_now() + slice;
         until = until < deadline ? until : deadline;
-        struct census census;
-        for (;;) {
+        do {
             uint32_t seen = fs_world_progress_seen();
-            census = count_holders(self);
+            struct census census = count_holders(self);
             if (census.busy == 0 && verdicts_hold(self)) {
                 return;
             }
-            if (fs_now() >= until) {
-                break;
+            if (chances >= CHANCES && census.busy == census.waiting && give_up_on_waiters(self)) {
+                return;
             }
             fs_world_await_progress(seen, until);
-        }
-        bool all_wait = census.busy == census.waiting;
-        if (fs_now() >= deadline || (all_wait && chances >= CHANCES)) {
+        } while (fs_now() < until);
+        if (fs_now() >= deadline) {
             give_up_on_holders(self);
             return;
         }
@@ -415,18 +434,17 @@ static void drain_holders(const struct fs_thread *self, int64_t deadline) {
  * many. */
 static unsigned release_unsafe(const struct fs_thread *self) {
     unsigned released = 0;
-    for
-        FS_EACH_THREAD(thread) {
-            if (thread == self || fs_load_acquire(&thread->state) != FS_SUSPENDED ||
-                fs_load(&thread->pass) != 0) {
-                continue;
-            }
-            if ((thread->by_signal || fs_program_has_handlers()) &&
-                !fs_is_safe_point(thread->registers, thread->by_signal)) {
-                let_pass(thread);
-                released++;
-            }
+    FS_EACH_THREAD (thread) {
+        if (thread == self || fs_load_acquire(&thread->state) != FS_SUSPENDED ||
+            fs_load(&thread->pass) != 0) {
+            continue;
         }
+        if ((thread->by_signal || fs_program_has_handlers()) &&
+            !fs_is_safe_point(thread->registers, thread->by_signal)) {
+            let_pass(thread);
+            released += fs_load(&thread->depth) == 0; /* else it was hopeless, and stays so */
+        }
+    }
     return released;
 }
 
@@ -464,23 +482,22 @@ static void mark_outlasted(struct fs_thread *thread) {
 }
 
 static void take_stock(const struct fs_thread *self) {
-    for
-        FS_EACH_THREAD(thread) {
-            if (thread == self) {
-                continue;
-            }
-            uint32_t state = fs_load(&thread->state);
-            if (fs_load(&thread->depth) != 0 && fs_is_busy(thread)) {
-                fs_stop_report.holding++;
-                mark_outlasted(thread);
-            } else if (state == FS_SUSPENDED) {
-                fs_stop_report.parked++;
-            } else if (state == FS_DETACHED) {
-                fs_stop_report.detached++;
-            } else {
-                fs_stop_report.running++;
-            }
+    FS_EACH_THREAD (thread) {
+        if (thread == self) {
+            continue;
         }
+        uint32_t state = fs_load(&thread->state);
+        if (fs_load(&thread->depth) != 0 && fs_is_busy(thread)) {
+            fs_stop_report.holding++;
+            mark_outlasted(thread);
+        } else if (state == FS_SUSPENDED) {
+            fs_stop_report.parked++;
+        } else if (state == FS_DETACHED) {
+            fs_stop_report.detached++;
+        } else {
+            fs_stop_report.running++;
+        }
+    }
 }
 
 /* --- stop and start -------------------------------------------------------------------------- */
@@ -493,12 +510,14 @@ void fs_world_init(void) {
 
 /* What the last round, or the last stop, made of the threads is over. */
 static void forget_verdicts(void) {
-    for
-        FS_EACH_THREAD(thread) {
-            if (fs_load(&thread->pass) != 0) {
-                fs_store(&thread->pass, 0);
-            }
+    FS_EACH_THREAD (thread) {
+        if (fs_load(&thread->pass) != 0) {
+            fs_store(&thread->pass, 0);
         }
+        if (thread->hopeless) {
+            fs_store(&thread->hopeless, false);
+        }
+    }
 }
 
 void fs_world_stop(struct fs_thread *self) {

@@ -49,6 +49,9 @@ static void yield_mutex(struct wait *wait) {
 
 static void wait_end(struct wait *wait) {
     struct fs_thread *self = wait->self;
+    if (fs_unlikely(fs_load(&fs_stop) != 0)) {
+        fs_freeze(self); /* while it still counts as waiting: in the child it never woke up */
+    }
     if (wait->recorded) {
         fs_enter_held(self, wait->mutex, FS_KIND_MUTEX, wait->mutex_caller);
     }

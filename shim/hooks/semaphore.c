@@ -31,12 +31,31 @@ static int waited_lock(struct fs_thread *self, sem_t *sem, uint32_t slot, int re
     return result;
 }
 
-static int waited(struct fs_thread *self, sem_t *sem, uint32_t before, int result) {
+/* Somebody's post has proved, while the caller waited, that it is a lock. The caller has it now,
+ * without having passed the gate: if the world is stopped, it is given back, and taken again as a
+ * lock is. Returns false then. */
+static bool recorded_late(struct fs_thread *self, sem_t *sem, const void *caller) {
+    fs_enter_held(self, sem, FS_KIND_SEMAPHORE, caller);
+    fs_compiler_barrier();
+    if (fs_likely(fs_load(&fs_stop) == 0) || !fs_stop_wanted(self)) {
+        return true;
+    }
+    fs_sem_note_post(sem, self->owner_id);
+    fs_real.sem_post(sem);
+    fs_leave(self, sem, self->depth - 1);
+    return false;
+}
+
+/* After a wait that was no lock's. Returns false where the caller must wait again. */
+static bool waited(struct fs_thread *self, sem_t *sem, uint32_t before, int result,
+                   const void *caller) {
+    bool done = true;
     if (result == 0) {
         fs_sem_note_wait(sem, self->owner_id);
+        done = !fs_sem_is_lock(sem) || recorded_late(self, sem, caller);
     }
     fs_attach(self, before);
-    return result;
+    return done;
 }
 
 #define WAIT(phase, call)                                                                          \
@@ -47,12 +66,15 @@ static int waited(struct fs_thread *self, sem_t *sem, uint32_t before, int resul
     if (fs_unlikely(fs_generation() != 1)) {                                                       \
         fs_sem_disinherit(sem);                                                                    \
     }                                                                                              \
-    if (fs_sem_is_lock(sem)) {                                                                     \
-        uint32_t slot = fs_enter_as(self, sem, FS_KIND_SEMAPHORE, FS_CALLER(), phase);             \
-        return waited_lock(self, sem, slot, call);                                                 \
+    if (!fs_sem_is_lock(sem)) {                                                                    \
+        uint32_t before = fs_detach(self);                                                         \
+        int result = call;                                                                         \
+        if (waited(self, sem, before, result, FS_CALLER())) {                                      \
+            return result;                                                                         \
+        }                                                                                          \
     }                                                                                              \
-    uint32_t before = fs_detach(self);                                                             \
-    return waited(self, sem, before, call)
+    uint32_t slot = fs_enter_as(self, sem, FS_KIND_SEMAPHORE, FS_CALLER(), phase);                 \
+    return waited_lock(self, sem, slot, call)
 
 FS_EXPORT int sem_wait(sem_t *sem) { WAIT(FS_TAKING, fs_real.sem_wait(sem)); }
 

@@ -119,8 +119,9 @@ START_TEST(registry_has_no_limit_and_reuses_records) {
         }
         ck_assert_uint_eq(fs_thread_count(), before + MANY);
         unsigned walked = 0;
-        for
-            FS_EACH_THREAD(thread) { walked++; }
+        FS_EACH_THREAD (thread) {
+            walked++;
+        }
         ck_assert_uint_eq(walked, before + MANY);
         struct fs_thread *first = made[MANY - 1];
         for (int i = 0; i < MANY; i++) {

@@ -95,7 +95,8 @@ static bool readable(const void *address) {
 bool fs_peek(void *to, const void *from, size_t bytes) {
     struct iovec local = {.iov_base = to, .iov_len = bytes};
     struct iovec remote = {.iov_base = (void *)(uintptr_t)from, .iov_len = bytes};
-    long got = fs_syscall6(SYS_process_vm_readv, fs_syscall0(SYS_getpid), (long)&local, 1,
+    /* By tid: the process's own pid stands for its first thread, which may have ended. */
+    long got = fs_syscall6(SYS_process_vm_readv, fs_syscall0(SYS_gettid), (long)&local, 1,
                            (long)&remote, 1, 0);
     if (got == (long)bytes) {
         return true;
@@ -175,7 +176,7 @@ static int shared_in_line(const char *line, uintptr_t address) {
 }
 
 bool fs_is_shared_memory(const void *address) {
-    long fd = fs_syscall4(SYS_openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
+    long fd = fs_syscall4(SYS_openat, AT_FDCWD, "/proc/thread-self/maps", O_RDONLY | O_CLOEXEC, 0);
     if (fd < 0) {
         return false;
     }

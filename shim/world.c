@@ -278,6 +278,15 @@ static uint8_t waited_for(const struct fs_entry *entry) {
     return fs_load(&entry->phase) == FS_HELD ? FS_WAITED_HELD : FS_WAITED_TAKING;
 }
 
+/* A lock that is being taken may come any moment if a thread that we know holds it. */
+static bool may_yet_get(const struct fs_entry *entry) {
+    if (fs_load(&entry->phase) == FS_HELD) {
+        return false;
+    }
+    int owner = owner_of(entry);
+    return owner != 0 && fs_thread_by_tid(owner) != NULL;
+}
+
 /* A fork has waited until its deadline for all that the thread holds. False for a thread that has
  * just let go of everything: those behind it would count as hopeless too. */
 static bool outlasted(const struct fs_thread *thread) {
@@ -285,7 +294,7 @@ static bool outlasted(const struct fs_thread *thread) {
     bool any = false;
     for (uint32_t slot = 0; slot < count; slot++) {
         const struct fs_entry *entry = &thread->entries[slot];
-        bool waited = fs_load(&entry->outlasted) == waited_for(entry);
+        bool waited = fs_load(&entry->outlasted) == waited_for(entry) && !may_yet_get(entry);
         if (fs_entry_live(thread, entry)) {
             if (!waited) {
                 return false;
@@ -343,9 +352,18 @@ static bool waits_for_another(const struct fs_thread *thread) {
         return true;
     }
     struct fs_entry wanted;
-    int owner = get_wanted(thread, &wanted) ? owner_of(&wanted) : 0;
-    const struct fs_thread *holder = owner != 0 ? fs_thread_by_tid(owner) : NULL;
-    return holder != NULL && holder->seen_waiting;
+    if (!get_wanted(thread, &wanted)) {
+        return false;
+    }
+    int owner = owner_of(&wanted);
+    FS_EACH_THREAD (holder) {
+        if (holder->seen_waiting &&
+            (owner != 0 ? holder->tid == owner
+                        : fs_holds(holder, wanted.object) && !shares(&wanted, holder))) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Who is worth waiting for? A thread behind a hopeless one is hopeless: look until no more turn up.
@@ -392,35 +410,40 @@ static void give_up_on_holders(const struct fs_thread *self) {
 static bool give_up_on_waiters(const struct fs_thread *self) {
     give_up_on_holders(self);
     FS_EACH_THREAD (thread) {
-        if (thread != self && thread->seen_waiting && !waits_for_another(thread)) {
+        bool frozen = fs_load_acquire(&thread->state) == FS_SUSPENDED;
+        if (thread != self && thread->seen_waiting && !frozen && !waits_for_another(thread)) {
             return false; /* the next census looks at them afresh, and thaws them */
         }
     }
     return true;
 }
 
+static int64_t grace(void) { return fs_config.deadline_ms * FS_MSEC / 10; }
+
 /* Closes the gate and waits until nobody holds anything, or nobody who does is worth waiting for.
- * Leaves the gate closed. */
-static void drain_holders(const struct fs_thread *self, int64_t deadline) {
+ * Leaves the gate closed. Returns true if the deadline ended it. */
+static bool drain_holders(const struct fs_thread *self, int64_t deadline) {
     int64_t slice = FIRST_SLICE_MS * FS_MSEC;
     for (unsigned chances = 0;; chances++) {
         close_gate();
+        /* The last time, the gate stays closed a little longer: who has only just taken something
+         * is not forced for being there at the wrong moment. */
         int64_t until = fs_now() + slice;
-        until = until < deadline ? until : deadline;
+        bool last = until >= deadline;
+        until = last ? deadline + grace() : until;
         do {
             uint32_t seen = fs_world_progress_seen();
             struct census census = count_holders(self);
-            if (census.busy == 0 && verdicts_hold(self)) {
-                return;
-            }
-            if (chances >= CHANCES && census.busy == census.waiting && give_up_on_waiters(self)) {
-                return;
+            bool all_wait = chances >= CHANCES && census.busy == census.waiting;
+            if ((census.busy == 0 || all_wait) && verdicts_hold(self) &&
+                (census.busy == 0 || give_up_on_waiters(self))) {
+                return false;
             }
             fs_world_await_progress(seen, until);
         } while (fs_now() < until);
-        if (fs_now() >= deadline) {
+        if (last) {
             give_up_on_holders(self);
-            return;
+            return true;
         }
         open_gate();
         fs_sleep(slice < deadline - fs_now() ? slice : deadline - fs_now());
@@ -478,10 +501,10 @@ static void mark_outlasted(struct fs_thread *thread) {
         struct fs_entry *entry = &thread->entries[slot];
         fs_store(&entry->outlasted, waited_for(entry));
     }
-    read_name(thread);
 }
 
-static void take_stock(const struct fs_thread *self) {
+/* `late`: the holds that are left have been waited for until the deadline. */
+static void take_stock(const struct fs_thread *self, bool late) {
     FS_EACH_THREAD (thread) {
         if (thread == self) {
             continue;
@@ -489,7 +512,10 @@ static void take_stock(const struct fs_thread *self) {
         uint32_t state = fs_load(&thread->state);
         if (fs_load(&thread->depth) != 0 && fs_is_busy(thread)) {
             fs_stop_report.holding++;
-            mark_outlasted(thread);
+            read_name(thread);
+            if (late) {
+                mark_outlasted(thread);
+            }
         } else if (state == FS_SUSPENDED) {
             fs_stop_report.parked++;
         } else if (state == FS_DETACHED) {
@@ -511,13 +537,12 @@ void fs_world_init(void) {
 /* What the last round, or the last stop, made of the threads is over. */
 static void forget_verdicts(void) {
     FS_EACH_THREAD (thread) {
+        thread->verdict = false;
         if (fs_load(&thread->pass) != 0) {
             fs_store(&thread->pass, 0);
         }
-        if (thread->hopeless) {
-            fs_store(&thread->hopeless, false);
-        }
     }
+    publish_verdicts();
 }
 
 void fs_world_stop(struct fs_thread *self) {
@@ -528,14 +553,15 @@ void fs_world_stop(struct fs_thread *self) {
     fs_stop_report.foreign = fs_foreign_threads(NULL, 0);
     if (fs_thread_count() > 1) {
         /* Until the deadline: a thread that was released may stand badly again. */
+        bool late;
         do {
             forget_verdicts();
-            drain_holders(self, deadline);
+            late = drain_holders(self, deadline);
             if (fs_suspend_signal() != 0) {
                 fs_suspend_running(self);
             }
         } while (release_unsafe(self) != 0 && fs_now() < deadline);
-        take_stock(self);
+        take_stock(self, late);
     }
     fs_registry_lock();
     fs_stop_report.ns = fs_now() - start;

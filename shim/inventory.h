@@ -44,7 +44,7 @@ static inline uint32_t fs_raise_depth(struct fs_thread *self) {
     fs_store(&self->depth, slot + 1);
     fs_compiler_barrier();
     if (fs_unlikely(fs_load(&fs_stop) != 0)) {
-        slot = fs_gate(self);
+        slot = fs_gate(self, fs_frame());
     }
     return slot;
 }

@@ -235,7 +235,7 @@ void fs_safepoint_init(void) {
  * and not the trampoline that a signal handler returns to. */
 bool fs_is_safe_point(const greg_t *registers, bool by_signal) {
     unw_cursor_t cursor;
-    memset(readable_pages, 0, sizeof readable_pages);
+    memset(readable_pages, 0xff, sizeof readable_pages); /* no page has such an address */
     if (unwinder.space == NULL ||
         unwinder.init_remote(&cursor, unwinder.space, (void *)(uintptr_t)registers) != 0) {
         return true;

@@ -118,8 +118,7 @@ static bool may_pass(struct fs_thread *self) {
     return !fs_stop_wanted(self) || fs_load(&self->pass) != 0;
 }
 
-__attribute__((noinline)) uint32_t fs_gate(struct fs_thread *self) {
-    uintptr_t frame = fs_frame();
+__attribute__((noinline)) uint32_t fs_gate(struct fs_thread *self, uintptr_t frame) {
     if (!fs_stop_wanted(self)) {
         return self->depth - 1;
     }

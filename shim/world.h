@@ -24,9 +24,10 @@ extern uint32_t fs_stop;
 
 void fs_world_init(void);
 
-/* The caller has raised its depth and found the stop word set. Parks if the caller holds nothing
- * else. Returns the entry that the raised depth stands for; keeps errno. */
-uint32_t fs_gate(struct fs_thread *self);
+/* The caller has raised its depth in a hook whose stack address is `frame`, and found the stop word
+ * set. Parks if the caller holds nothing else. Returns the entry that the raised depth stands for;
+ * keeps errno. */
+uint32_t fs_gate(struct fs_thread *self, uintptr_t frame);
 
 /* The caller has stopped waiting for a lock, without it, and found the stop word set. Keeps errno.
  */

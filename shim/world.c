@@ -1,10 +1,12 @@
 /* The stop, from the forking thread's side:
  *
  *   fs_world_stop
- *     drain_holders     close the gate, wait until nobody holds a lock; open it now and then, since
- * a holder may need somebody who is parked; give up at the deadline fs_suspend_running   the
- * suspend signal for the threads that run outside any lock release_unsafe    a thread that turns
- * out to be parked inside opaque code goes on (the fork) fs_world_start | fs_world_alone
+ *     drain_holders        close the gate, wait until nobody holds a lock; open it now and then,
+ *                          since a holder may need somebody who is parked; give up at the deadline
+ *     fs_suspend_running   the suspend signal for the threads that run outside any lock
+ *     release_unsafe       a thread that turns out to be parked inside opaque code goes on
+ *   (the fork)
+ *   fs_world_start | fs_world_alone
  */
 #include "world.h"
 

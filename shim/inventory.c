@@ -170,8 +170,11 @@ bool fs_holds(const struct fs_thread *thread, const void *object) {
     return false;
 }
 
+/* While we look at one entry, a thread that runs may take a second lock and let go of the first:
+ * then none was found, and it holds one. */
 bool fs_is_busy(const struct fs_thread *thread) {
-    uint32_t depth = fs_load(&thread->depth);
+    uint32_t takes = fs_load_acquire(&thread->takes);
+    uint32_t depth = fs_load_acquire(&thread->depth);
     uint32_t count = fs_entry_count(thread);
     if (depth > count) {
         return true;
@@ -182,7 +185,8 @@ bool fs_is_busy(const struct fs_thread *thread) {
             return true;
         }
     }
-    return false;
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    return fs_load(&thread->takes) != takes;
 }
 
 /* A call that is under way called us, so that its frame lies above ours; one that was jumped out of

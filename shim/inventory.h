@@ -54,6 +54,7 @@ static inline uint32_t fs_raise_depth(struct fs_thread *self) {
 static inline uint32_t fs_enter_as(struct fs_thread *self, void *object, enum fs_kind kind,
                                    const void *caller, enum fs_phase phase) {
     uint32_t slot = fs_raise_depth(self);
+    fs_store(&self->takes, self->takes + 1);
     if (fs_unlikely(slot >= self->capacity) && !fs_inventory_grow(self, slot)) {
         return slot;
     }
@@ -78,6 +79,7 @@ static inline void fs_enter_held(struct fs_thread *self, void *object, enum fs_k
                                  const void *caller) {
     uint32_t slot = self->depth;
     fs_store(&self->depth, slot + 1);
+    fs_store(&self->takes, self->takes + 1);
     if (fs_unlikely(slot >= self->capacity) && !fs_inventory_grow(self, slot)) {
         return;
     }
@@ -198,7 +200,8 @@ bool fs_entry_live(const struct fs_thread *thread, const struct fs_entry *entry)
 uint32_t fs_hold_count(const struct fs_thread *thread, const void *object, enum fs_kind kind);
 bool fs_holds(const struct fs_thread *thread, const void *object);
 
-/* True if the thread holds or takes anything. */
+/* True if the thread holds or takes anything. It may be running: false means that there was a moment,
+ * after the call began, in which it did not. */
 bool fs_is_busy(const struct fs_thread *thread);
 
 /* Drops the caller's own entries that are no longer live. In a slow path of the thread itself, with

@@ -282,6 +282,9 @@ void fs_sem_note_wait(sem_t *sem, int owner_id) {
 static bool is_own(const struct semaphore *inside, int owner_id) {
     int holder = fs_load(&inside->holder);
     uint32_t generation = fs_load(&inside->generation);
+    if (holder == 0) {
+        return false;
+    }
     return generation == fs_generation() ? holder == owner_id : fs_was_survivor(holder, generation);
 }
 

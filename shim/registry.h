@@ -77,6 +77,7 @@ struct fs_thread {
     /* The hot path's line. Written by the thread itself; read by a forking thread that has set
      * world's stop word and run a membarrier, and by the child, where nothing moves. */
     uint32_t depth;    /* entries in use; raised before the lock is taken (world.h) */
+    uint32_t takes;    /* counts entries made: a walk over them was true if it has not changed */
     uint32_t capacity; /* entries that there is room for */
     struct fs_entry *entries;
     uint32_t state;      /* enum fs_state */

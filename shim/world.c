@@ -373,6 +373,7 @@ static struct census count_holders(const struct fs_thread *self) {
     struct census census;
     FS_EACH_THREAD (thread) {
         thread->verdict = false;
+        thread->seen_waiting = false;
     }
     bool changed;
     do {
@@ -466,7 +467,7 @@ static unsigned release_unsafe(const struct fs_thread *self) {
         if ((thread->by_signal || fs_program_has_handlers()) &&
             !fs_is_safe_point(thread->registers, thread->by_signal)) {
             let_pass(thread);
-            released += fs_load(&thread->depth) == 0; /* else it was hopeless, and stays so */
+            released++;
         }
     }
     return released;

@@ -290,6 +290,42 @@ END_TEST
 /* --- layouts and repair ------------------------------------------------------------------------
  */
 
+static _Atomic bool hand_over_hand_ends;
+static _Atomic bool hand_over_hand_began;
+
+static void *hand_over_hand(void *unused) {
+    (void)unused;
+    static pthread_mutex_t locks[2] = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER};
+    pthread_mutex_lock(&locks[0]);
+    hand_over_hand_began = true;
+    for (unsigned i = 0; !hand_over_hand_ends; i++) {
+        pthread_mutex_lock(&locks[(i + 1) % 2]);
+        pthread_mutex_unlock(&locks[i % 2]);
+    }
+    return NULL;
+}
+
+START_TEST(a_thread_that_always_holds_something_is_always_busy) {
+    pthread_t handle;
+    pthread_create(&handle, NULL, hand_over_hand, NULL);
+    while (!hand_over_hand_began) {
+        sched_yield();
+    }
+    struct fs_thread *thread = NULL;
+    FS_EACH_THREAD (other) {
+        thread = other != fs_current() ? other : thread;
+    }
+    ck_assert_ptr_nonnull(thread);
+    unsigned idle = 0;
+    for (unsigned i = 0; i < 200000; i++) {
+        idle += !fs_is_busy(thread);
+    }
+    hand_over_hand_ends = true;
+    pthread_join(handle, NULL);
+    ck_assert_uint_eq(idle, 0);
+}
+END_TEST
+
 START_TEST(layouts_are_what_the_real_functions_make) {
     fs_current();
     ck_assert_uint_eq(fs_layout_probe(), (UINT32_C(1) << FS_KIND_COUNT) - 1);
@@ -383,6 +419,10 @@ START_TEST(a_semaphore_is_a_lock_only_while_its_last_waiter_posts) {
     fs_sem_note_wait(&sem, me);
     fs_sem_note_post(&sem, me);
     ck_assert(!fs_sem_is_lock(&sem)); /* for good */
+    sem_t counter = {{0}};
+    sem_init(&counter, 0, 0);
+    fs_sem_note_post(&counter, me); /* nobody had it */
+    ck_assert(!fs_sem_is_lock(&counter));
 }
 END_TEST
 
@@ -448,6 +488,7 @@ static Suite *suite(void) {
     tcase_add_test(parts, inventory_drops_what_is_no_longer_true);
     tcase_add_test(parts, inventory_drops_calls_that_were_jumped_out_of);
     tcase_add_test(parts, inventory_sees_a_release_by_another_thread);
+    tcase_add_test(parts, a_thread_that_always_holds_something_is_always_busy);
     tcase_add_test(parts, layouts_are_what_the_real_functions_make);
     tcase_add_loop_test(parts, repair_frees_a_mutex_and_keeps_its_kind, 0,
                         (int)(sizeof mutex_kinds / sizeof *mutex_kinds));

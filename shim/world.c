@@ -10,11 +10,10 @@
  */
 #include "world.h"
 
-#include <string.h>
-
 #include "config.h"
 #include "inventory.h"
 #include "layout.h"
+#include "report.h"
 #include "safepoint.h"
 #include "suspend.h"
 #include "sys.h"
@@ -474,26 +473,18 @@ static unsigned release_unsafe(const struct fs_thread *self) {
 }
 
 static void read_name(struct fs_thread *thread) {
-    static const char prefix[] = "/proc/self/task/";
-    char path[64];
-    char digits[12];
-    unsigned length = 0;
-    for (int tid = thread->tid; tid > 0; tid /= 10) {
-        digits[length++] = (char)('0' + tid % 10);
-    }
-    memcpy(path, prefix, sizeof prefix - 1);
-    char *at = path + sizeof prefix - 1;
-    while (length > 0) {
-        *at++ = digits[--length];
-    }
-    memcpy(at, "/comm", 6);
+    char path[48];
     char name[FS_NAME_MAX + 1];
-    long got = fs_read_file(path, name, sizeof name);
-    if (got > 0 && name[got - 1] == '\n') {
-        name[got - 1] = '\0';
+    struct fs_text text = fs_text(path, sizeof path);
+    fs_text_string(&text, "/proc/self/task/");
+    fs_text_number(&text, thread->tid);
+    fs_text_string(&text, "/comm");
+    long length = fs_read_file(path, name, sizeof name);
+    text = fs_text(thread->name, sizeof thread->name);
+    if (length > 0) {
+        name[length - 1] = '\0'; /* the newline */
+        fs_text_string(&text, name);
     }
-    memcpy(thread->name, name, got > 0 ? FS_NAME_MAX : 0);
-    thread->name[FS_NAME_MAX - 1] = '\0';
 }
 
 /* What is held now is inherited by force: no later fork waits for it again. */

@@ -5,14 +5,19 @@
  */
 #include "hazard.h"
 
+#include <fcntl.h>
+#include <linux/io_uring.h>
 #include <poll.h>
 #include <semaphore.h>
 #include <sys/epoll.h>
+#include <sys/file.h>
 #include <sys/ipc.h>
+#include <sys/mman.h>
 #include <sys/msg.h>
 #include <sys/select.h>
 #include <sys/sem.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 enum { FORKS = 200, AN_HOUR_S = 3600 };
@@ -26,6 +31,11 @@ static struct {
     int ready;
     pid_t child;
     struct sockaddr_un address;
+    char fifo[64];
+    int ring;
+    struct io_uring_params ring_is;
+    char *ring_queue;
+    struct io_uring_sqe *ring_entries;
     struct hz_event stop, sleeps;
 } on = {.mutex = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
 
@@ -132,6 +142,111 @@ static int in_read(void *arg) {
     return HZ_OK;
 }
 
+/* As a language's runtime, or io_uring's library, makes its system calls: no function of libc that
+ * could be intercepted. */
+static long raw_call(long number, long a, long b, long c, long d) {
+    long result;
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = 0;
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8)
+                     : "rcx", "r11", "memory");
+    return result;
+}
+
+static int in_raw_poll(void *arg) {
+    struct pollfd fd = {.fd = on.pipe[0], .events = POLLIN};
+    (void)arg;
+    HZ_IS(raw_call(SYS_poll, (long)&fd, 1, -1, 0), 1);
+    return HZ_OK;
+}
+
+static int in_raw_epoll_wait(void *arg) {
+    struct epoll_event event;
+    (void)arg;
+    HZ_IS(raw_call(SYS_epoll_wait, on.epoll, (long)&event, 1, -1), 1);
+    return HZ_OK;
+}
+
+/* The wait for a completion; nothing is submitted before the wake-up. */
+static void make_ring(void) {
+    on.ring = (int)syscall(SYS_io_uring_setup, 4, &on.ring_is);
+    if (on.ring < 0) {
+        return; /* the kernel, or a filter, refuses */
+    }
+    size_t bytes = on.ring_is.sq_off.array + on.ring_is.sq_entries * sizeof(unsigned);
+    on.ring_queue =
+        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, on.ring, (off_t)IORING_OFF_SQ_RING);
+    on.ring_entries = mmap(NULL, sizeof(struct io_uring_sqe), PROT_READ | PROT_WRITE, MAP_SHARED,
+                           on.ring, (off_t)IORING_OFF_SQES);
+    HZ_SETUP(on.ring_queue != MAP_FAILED && on.ring_entries != MAP_FAILED);
+}
+
+static void complete_in_ring(void) {
+    unsigned *tail = (unsigned *)(on.ring_queue + on.ring_is.sq_off.tail);
+    unsigned *array = (unsigned *)(on.ring_queue + on.ring_is.sq_off.array);
+    *on.ring_entries = (struct io_uring_sqe){.opcode = IORING_OP_NOP};
+    array[0] = 0;
+    __atomic_store_n(tail, 1, __ATOMIC_RELEASE);
+    HZ_SETUP(syscall(SYS_io_uring_enter, on.ring, 1, 0, 0, NULL, 0) == 1);
+}
+
+static int in_ring(void *arg) {
+    (void)arg;
+    HZ_IS(raw_call(SYS_io_uring_enter, on.ring, 0, 1, IORING_ENTER_GETEVENTS), 0);
+    return HZ_OK;
+}
+
+static void make_fifo(void) {
+    static char directory[] = "/tmp/hazard-fifo-XXXXXX";
+    HZ_SETUP(mkdtemp(directory) != NULL);
+    snprintf(on.fifo, sizeof on.fifo, "%s/fifo", directory);
+    HZ_SETUP(mkfifo(on.fifo, 0600) == 0);
+}
+
+static void open_fifo(void) {
+    HZ_SETUP(open(on.fifo, O_WRONLY) >= 0);
+    unlink(on.fifo);
+    *strrchr(on.fifo, '/') = '\0';
+    rmdir(on.fifo);
+}
+
+static int in_open(void *arg) {
+    (void)arg;
+    HZ_TRUE(open(on.fifo, O_RDONLY) >= 0);
+    return HZ_OK;
+}
+
+static void make_lock_file(void) {
+    on.pipe[0] = open("/tmp", O_TMPFILE | O_RDWR, 0600);
+    HZ_SETUP(on.pipe[0] >= 0);
+    char path[32];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", on.pipe[0]);
+    on.pipe[1] = open(path, O_RDWR); /* another open file: its lock is another's */
+    HZ_SETUP(on.pipe[1] >= 0 && flock(on.pipe[1], LOCK_EX) == 0);
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    HZ_SETUP(fcntl(on.pipe[1], F_OFD_SETLK, &whole) == 0);
+}
+
+static void unlock_file(void) {
+    struct flock whole = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
+    HZ_SETUP(flock(on.pipe[1], LOCK_UN) == 0 && fcntl(on.pipe[1], F_OFD_SETLK, &whole) == 0);
+}
+
+static int in_flock(void *arg) {
+    (void)arg;
+    HZ_IS(flock(on.pipe[0], LOCK_EX), 0);
+    return HZ_OK;
+}
+
+static int in_fcntl(void *arg) {
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    (void)arg;
+    HZ_IS(fcntl(on.pipe[0], F_OFD_SETLKW, &whole), 0);
+    return HZ_OK;
+}
+
 static void make_sockets(void) { HZ_SETUP(socketpair(AF_UNIX, SOCK_STREAM, 0, on.sockets) == 0); }
 static void write_socket(void) { HZ_SETUP(write(on.sockets[1], "x", 1) == 1); }
 
@@ -176,6 +291,12 @@ static const struct call select_call = {make_pipe, in_select, write_pipe};
 static const struct call pselect_call = {make_pipe, in_pselect, write_pipe};
 static const struct call epoll_call = {make_epoll, in_epoll_wait, write_pipe};
 static const struct call read_call = {make_pipe, in_read, write_pipe};
+static const struct call raw_poll_call = {make_pipe, in_raw_poll, write_pipe};
+static const struct call raw_epoll_call = {make_epoll, in_raw_epoll_wait, write_pipe};
+static const struct call ring_call = {NULL, in_ring, complete_in_ring};
+static const struct call open_call = {make_fifo, in_open, open_fifo};
+static const struct call flock_call = {make_lock_file, in_flock, unlock_file};
+static const struct call fcntl_call = {make_lock_file, in_fcntl, unlock_file};
 static const struct call recv_call = {make_sockets, in_recv, write_socket};
 static const struct call timed_recv_call = {make_timed_sockets, in_recv, write_socket};
 static const struct call accept_call = {make_listener, in_accept, connect_listener};
@@ -421,6 +542,12 @@ static int in_sleep(const void *arg) {
     return asleep_again_and_again(sleep_with_sleep);
 }
 
+static int ring_asleep(const void *arg) {
+    (void)arg;
+    make_ring();
+    return on.ring < 0 ? HZ_SKIP : asleep_all_along(&ring_call);
+}
+
 #define ASLEEP(name, call) HAZARD_OF("eintr_" name, asleep_all_along, &call, OK, name)
 #define NAPS(name, run) HAZARD("eintr_" name, run, OK, name ", again and again")
 static const struct hazard hazards[] = {
@@ -430,6 +557,12 @@ static const struct hazard hazards[] = {
     ASLEEP("pselect", pselect_call),
     ASLEEP("epoll_wait", epoll_call),
     ASLEEP("read", read_call),
+    ASLEEP("raw_poll", raw_poll_call),
+    ASLEEP("raw_epoll_wait", raw_epoll_call),
+    HAZARD("eintr_io_uring", ring_asleep, OK, "a wait for io_uring's completions"),
+    ASLEEP("open_fifo", open_call),
+    ASLEEP("flock", flock_call),
+    ASLEEP("fcntl_setlkw", fcntl_call),
     ASLEEP("recv", recv_call),
     HAZARD_OF("eintr_recv_timeout", asleep_all_along, &timed_recv_call, OK,
               "recv on a socket with a receive timeout"),

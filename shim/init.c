@@ -6,6 +6,7 @@
 #include "config.h"
 #include "fork.h"
 #include "layout.h"
+#include "loader.h"
 #include "real.h"
 #include "registry.h"
 #include "report.h"
@@ -26,6 +27,7 @@ void fs_init(void) {
     }
     fs_world_init();
     fs_registry_init();
+    fs_loader_init();
     fs_fork_init();
 }
 

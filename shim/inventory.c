@@ -195,6 +195,13 @@ static bool was_abandoned(const struct fs_entry *entry, uintptr_t frame) {
     return entry->phase != FS_HELD && entry->phase != FS_RESERVED && entry->frame <= frame;
 }
 
+void fs_prune_calls(struct fs_thread *self, uintptr_t frame) {
+    while (self->depth > 0 && self->depth <= self->capacity &&
+           was_abandoned(&self->entries[self->depth - 1], frame) && !fs_on_signal_stack()) {
+        fs_drop_entry(self, self->depth - 1);
+    }
+}
+
 void fs_prune(struct fs_thread *self, uintptr_t frame) {
     if (self->depth > self->capacity) {
         return;

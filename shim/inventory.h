@@ -30,6 +30,9 @@ void fs_inventory_free(struct fs_thread *thread);
 /* The rare ways through fs_leaving() and fs_left(): the entry is not the newest. */
 uint32_t fs_find_entry(struct fs_thread *self, const void *object);
 void fs_drop_entry(struct fs_thread *self, uint32_t slot);
+/* Drops the newest of the caller's entries whose calls were jumped out of (siglongjmp, an exception
+ * or cancellation). Looks at no lock; for a hook that holds no place yet. */
+void fs_prune_calls(struct fs_thread *self, uintptr_t frame);
 /* A lock was released that the caller has no entry for: another thread's entry, if it is of a kind
  * whose object cannot say who holds it, is tagged as given up. */
 void fs_disown(const void *object, uint8_t kind);
@@ -126,6 +129,15 @@ static inline void fs_leave(struct fs_thread *self, const void *object, uint32_t
     } else {
         fs_drop_entry(self, FS_NO_SLOT);
     }
+}
+
+/* Enters a critical call. */
+static inline uint32_t fs_enter_critical(struct fs_thread *self, const struct fs_critical *call,
+                                         const void *caller) {
+    if (fs_unlikely(self->depth != 0)) {
+        fs_prune_calls(self, fs_frame());
+    }
+    return fs_enter(self, (void *)(uintptr_t)call, FS_KIND_CRITICAL, caller);
 }
 
 /* The lock was not taken. */

@@ -18,7 +18,7 @@ void fs_real_init(void) {
 void *fs_real_late(const char *name) {
     static const char *const runtimes[] = {"libstdc++.so.6", "libc++abi.so.1", "libc++.so.1"};
     for (size_t i = 0; i < sizeof runtimes / sizeof *runtimes; i++) {
-        void *library = dlopen(runtimes[i], RTLD_LAZY | RTLD_NOLOAD);
+        void *library = fs_real.dlopen(runtimes[i], RTLD_LAZY | RTLD_NOLOAD);
         void *found = library != NULL ? dlsym(library, name) : NULL;
         if (library != NULL) {
             dlclose(library); /* the program keeps it loaded as long as it calls this */

@@ -61,6 +61,13 @@ struct fs_entry {
 };
 enum { FS_WAITED_TAKING = 1, FS_WAITED_HELD }; /* values of `outlasted` */
 
+/* A libc call that takes a lock of libc's own: the object of an entry of FS_KIND_CRITICAL. */
+struct fs_critical {
+    const char *name;
+    const char *
+        kin; /* for the user: the calls that share its lock; NULL where the child is none the worse */
+};
+
 /* One wait for a condition variable or barrier. `mutex` is the condition variable's, or NULL. */
 struct fs_wait {
     void *object;

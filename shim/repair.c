@@ -5,6 +5,7 @@
 #include "config.h"
 #include "inventory.h"
 #include "layout.h"
+#include "loader.h"
 #include "report.h"
 #include "sys.h"
 
@@ -235,14 +236,16 @@ static void repair_entry(const struct fs_thread *vanished, const struct fs_entry
     case FS_KIND_COND:
         repair_cond(entry->object, child);
         break;
-    default: /* glibc repairs pthread_once and FILE locks itself; libc's own locks are out of reach
-              */
+    case FS_KIND_CRITICAL: /* a lock of libc's own is out of reach */
+        fs_report_cut(vanished, entry, child->by_fork);
+        break;
+    default: /* glibc repairs pthread_once and FILE locks itself */
         break;
     }
 }
 
-/* What the survivor holds stays held, under its new name. */
-/* A call that is under way may not have written its owner yet, or have taken it away again. */
+/* What the survivor holds stays held, under its new name. A call that is under way may not have
+ * written its owner yet, or have taken it away again. */
 static void reown(const struct fs_entry *entry, const struct child *child) {
     union {
         pthread_mutex_t mutex;
@@ -335,4 +338,5 @@ void fs_repair_child(struct fs_thread *survivor, bool by_fork) {
         }
     }
     reown_all(&child);
+    fs_loader_repair(child.old_id, child.new_id);
 }

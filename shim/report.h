@@ -37,6 +37,9 @@ void fs_report_line(const char *line);
 /* In the child: `holder` has vanished and its hold of `entry` was taken away. */
 void fs_report_forced(const struct fs_thread *holder, const struct fs_entry *entry, bool symbols);
 
+/* In the child: `holder` has vanished inside a critical call. */
+void fs_report_cut(const struct fs_thread *holder, const struct fs_entry *entry, bool symbols);
+
 /* The user's word for a kind: "mutex", "rwlock (read)", ... */
 const char *fs_kind_name(uint8_t kind);
 

@@ -187,7 +187,7 @@ static void add_module_of(const void *address) {
 }
 
 static void load_unwinder(void) {
-    void *library = dlopen("libunwind-x86_64.so.8", RTLD_LOCAL | RTLD_NOW);
+    void *library = fs_real.dlopen("libunwind-x86_64.so.8", RTLD_LOCAL | RTLD_NOW);
     if (library == NULL) {
         return; /* stacks are then not walked; the program counter alone decides */
     }
@@ -210,7 +210,7 @@ static void load_unwinder(void) {
         set_caching(unwinder.space, UNW_CACHE_NONE); /* the caches have locks */
     }
     add_module_of((const void *)(uintptr_t)unwinder.step);
-    void *local = dlopen("libunwind.so.8", RTLD_LOCAL | RTLD_NOW | RTLD_NOLOAD);
+    void *local = fs_real.dlopen("libunwind.so.8", RTLD_LOCAL | RTLD_NOW | RTLD_NOLOAD);
     if (local != NULL) {
         add_module_of(dlsym(local, "_ULx86_64_step"));
     }

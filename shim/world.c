@@ -13,6 +13,7 @@
 #include "config.h"
 #include "inventory.h"
 #include "layout.h"
+#include "loader.h"
 #include "report.h"
 #include "safepoint.h"
 #include "suspend.h"
@@ -25,6 +26,7 @@ static struct {
     struct fs_thread *stopper; /* set before the stop word, cleared after it */
     uint32_t progress;         /* counts parks, releases and answers; a futex */
     uint32_t stopper_waits;    /* the stopper may be asleep on `progress` */
+    int loader_outlasted;      /* an owner_id: held ld.so's lock until a fork's deadline */
 } world;
 
 enum {
@@ -458,18 +460,35 @@ static bool drain_holders(const struct fs_thread *self, int64_t deadline) {
  * many. */
 static unsigned release_unsafe(const struct fs_thread *self) {
     unsigned released = 0;
+    int loads = fs_loader_owner();
     FS_EACH_THREAD (thread) {
         if (thread == self || fs_load_acquire(&thread->state) != FS_SUSPENDED ||
             fs_load(&thread->pass) != 0) {
             continue;
         }
-        if ((thread->by_signal || fs_program_has_handlers()) &&
-            !fs_is_safe_point(thread->registers, thread->by_signal)) {
+        bool checked = thread->by_signal || fs_program_has_handlers();
+        if ((checked && !fs_is_safe_point(thread->registers, thread->by_signal)) ||
+            thread->owner_id == loads) {
             let_pass(thread);
             released++;
         }
     }
     return released;
+}
+
+/* Somebody is inside ld.so without an entry that says so: dlopen was entered past its hook
+ * (hooks/loader.c), or a thread-local variable of a module is used for the first time. */
+static bool loader_is_busy(const struct fs_thread *self) {
+    int owner = fs_loader_owner();
+    if (owner == 0 || owner == self->owner_id || owner == world.loader_outlasted) {
+        return false;
+    }
+    FS_EACH_THREAD (thread) {
+        if (thread->owner_id == owner) {
+            return fs_load(&thread->depth) == 0; /* else it was waited for */
+        }
+    }
+    return true;
 }
 
 static void read_name(struct fs_thread *thread) {
@@ -538,6 +557,24 @@ static void forget_verdicts(void) {
     publish_verdicts();
 }
 
+/* Until the deadline: a thread that was let go may stand badly again. */
+static bool all_stand_well(const struct fs_thread *self, int64_t deadline) {
+    uint32_t seen = fs_world_progress_seen();
+    unsigned released = release_unsafe(self);
+    bool loads = loader_is_busy(self);
+    if (released == 0 && !loads) {
+        return true;
+    }
+    if (fs_now() >= deadline) {
+        world.loader_outlasted = loads ? fs_loader_owner() : 0;
+        return true;
+    }
+    if (released == 0) {
+        fs_world_await_progress(seen, deadline);
+    }
+    return false;
+}
+
 void fs_world_stop(struct fs_thread *self) {
     int64_t start = fs_now();
     int64_t deadline = start + fs_config.deadline_ms * FS_MSEC;
@@ -545,7 +582,9 @@ void fs_world_stop(struct fs_thread *self) {
     world.stopper = self;
     fs_stop_report.foreign = fs_foreign_threads(NULL, 0);
     if (fs_thread_count() > 1) {
-        /* Until the deadline: a thread that was released may stand badly again. */
+        if (fs_loader_owner() != world.loader_outlasted) {
+            world.loader_outlasted = 0;
+        }
         bool late;
         do {
             forget_verdicts();
@@ -553,7 +592,7 @@ void fs_world_stop(struct fs_thread *self) {
             if (fs_suspend_signal() != 0) {
                 fs_suspend_running(self);
             }
-        } while (release_unsafe(self) != 0 && fs_now() < deadline);
+        } while (!all_stand_well(self, deadline));
         take_stock(self, late);
     }
     fs_registry_lock();

@@ -61,6 +61,17 @@ static inline int fs_released(struct fs_thread *self, const void *object, uint32
     fs_leave(self, object, slot);                                                                  \
     return passed
 
+/* ... that is critical. `info`: a struct fs_critical. */
+#define FS_PASS_CRITICAL(info, call)                                                               \
+    struct fs_thread *self = fs_current();                                                         \
+    if (fs_unlikely(self == NULL)) {                                                               \
+        return call;                                                                               \
+    }                                                                                              \
+    uint32_t slot = fs_enter_critical(self, &(info), FS_CALLER());                                 \
+    __typeof__(call) passed = call;                                                                \
+    fs_leave(self, &(info), slot);                                                                 \
+    return passed
+
 /* ... that initialises or destroys a lock: whatever was recorded of it is over. */
 #define FS_RENEW(object, call)                                                                     \
     struct fs_thread *self = fs_current();                                                         \

@@ -10,11 +10,13 @@
  * shows it to the program again. */
 static struct { bool masked; } actions[_NSIG];
 
+/* Nobody forks while an action is changed: the suspend signal may be on the move. */
+static const struct fs_critical changing = {"sigaction", NULL};
+
 static bool is_handler(const struct sigaction *action) {
     return action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN;
 }
 
-/* Nobody forks while an action is changed: the suspend signal may be on the move. */
 static int set_action(int signo, const struct sigaction *action, struct sigaction *old) {
     fs_suspend_give_way(signo);
     struct sigaction open = *action;
@@ -55,9 +57,9 @@ FS_EXPORT int sigaction(int signo, const struct sigaction *restrict action,
     if (self == NULL || (action == NULL && old == NULL)) {
         return fs_real.sigaction(signo, action, old);
     }
-    uint32_t slot = fs_enter(self, actions, FS_KIND_CRITICAL, FS_CALLER());
+    uint32_t slot = fs_enter_critical(self, &changing, FS_CALLER());
     int result = action != NULL ? set_action(signo, action, old) : get_action(signo, old);
-    fs_leave(self, actions, slot);
+    fs_leave(self, &changing, slot);
     return result;
 }
 
@@ -70,7 +72,7 @@ FS_ALSO(__sigaction, sigaction);
         if (self == NULL) {                                                                        \
             return fs_real.name(signo, handler);                                                   \
         }                                                                                          \
-        uint32_t slot = fs_enter(self, actions, FS_KIND_CRITICAL, FS_CALLER());                    \
+        uint32_t slot = fs_enter_critical(self, &changing, FS_CALLER());                           \
         fs_suspend_give_way(signo);                                                                \
         if (handler != SIG_DFL && handler != SIG_IGN && signo > 0 && signo < _NSIG) {              \
             fs_program_handles(signo);                                                             \
@@ -79,7 +81,7 @@ FS_ALSO(__sigaction, sigaction);
         if (old != SIG_ERR) {                                                                      \
             actions[signo].masked = false;                                                         \
         }                                                                                          \
-        fs_leave(self, actions, slot);                                                             \
+        fs_leave(self, &changing, slot);                                                           \
         return old;                                                                                \
     }
 SIGNAL(signal)

@@ -40,6 +40,8 @@ static void created(struct fs_thread *thread, bool success, pthread_t handle) {
 
 /* While a thread is being made, its creator is inside a critical call: a child never finds a thread
  * half made. */
+static const struct fs_critical creating = {"pthread_create", "pthread_create"};
+
 FS_EXPORT int pthread_create(pthread_t *restrict handle, const pthread_attr_t *restrict attr,
                              void *(*start)(void *), void *restrict argument) {
     struct fs_thread *self = fs_current();
@@ -53,10 +55,10 @@ FS_EXPORT int pthread_create(pthread_t *restrict handle, const pthread_attr_t *r
         pthread_attr_getdetachstate(attr, &state);
     }
     thread->detached = state == PTHREAD_CREATE_DETACHED;
-    uint32_t slot = fs_enter(self, thread, FS_KIND_CRITICAL, FS_CALLER());
+    uint32_t slot = fs_enter_critical(self, &creating, FS_CALLER());
     int error = fs_real.pthread_create(handle, attr, run_posix, thread);
     created(thread, error == 0, error == 0 ? *handle : 0);
-    fs_leave(self, thread, slot);
+    fs_leave(self, &creating, slot);
     return error;
 }
 
@@ -67,10 +69,10 @@ FS_EXPORT int thrd_create(thrd_t *handle, thrd_start_t start, void *argument) {
         return fs_real.thrd_create(handle, start, argument);
     }
     thread->start.c11 = start;
-    uint32_t slot = fs_enter(self, thread, FS_KIND_CRITICAL, FS_CALLER());
+    uint32_t slot = fs_enter_critical(self, &creating, FS_CALLER());
     int result = fs_real.thrd_create(handle, run_c11, thread);
     created(thread, result == thrd_success, result == thrd_success ? *handle : 0);
-    fs_leave(self, thread, slot);
+    fs_leave(self, &creating, slot);
     return result;
 }
 

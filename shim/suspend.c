@@ -160,7 +160,10 @@ static char task_state(int tid) {
         return '\0';
     }
     const char *name_end = strrchr(line, ')'); /* the name may hold anything */
-    return name_end != NULL && name_end[1] == ' ' ? name_end[2] : '\0';
+    if (name_end == NULL || name_end[1] != ' ') {
+        return '\0';
+    }
+    return name_end[2];
 }
 
 /* Returns how many were asked. */

@@ -106,6 +106,10 @@ $(eval $(call simple_program,libatfork_linked.so,tests/order/atfork_plugin.c,-fP
 $(eval $(call simple_program,libatfork_opened.so,tests/order/atfork_plugin.c,-fPIC -shared -DPLUGIN=opened))
 $(eval $(call simple_program,atfork_order,tests/order/atfork.c,-rdynamic -Wl$(comma)--no-as-needed -L$(TESTS) -latfork_linked '-Wl$(comma)-rpath$(comma)$$$$ORIGIN'))
 $(TESTS)/atfork_order: $(TESTS)/libatfork_linked.so
+$(eval $(call simple_program,private/libprivate.so,tests/plugins/private.c,-fPIC -shared))
+$(eval $(call simple_program,libcaller.so,tests/plugins/caller.c,-fPIC -shared '-Wl$(comma)-rpath$(comma)$$$$ORIGIN/private'))
+$(TESTS)/loader: $(TESTS)/libcaller.so $(TESTS)/private/libprivate.so
+$(TESTS)/loader: TEST_CFLAGS += -rdynamic
 
 # --- what a user runs --------------------------------------------------------------------------
 

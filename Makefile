@@ -74,12 +74,12 @@ $(BUILD)/trapping/shim/%.o: shim/%.c
 
 # --- test programs -----------------------------------------------------------------------------
 
-$(TESTS)/%: tests/programs/%.c tests/programs/hazard.h
+$(TESTS)/%: tests/programs/%.c $(wildcard tests/programs/*.h)
 	@mkdir -p $(@D)
 	@echo "  CC  $<"
 	@$(CC) $(TEST_CFLAGS) -o $@ $<
 
-$(TESTS)/%: tests/programs/%.cpp tests/programs/hazard.h
+$(TESTS)/%: tests/programs/%.cpp $(wildcard tests/programs/*.h)
 	@mkdir -p $(@D)
 	@echo "  CXX $<"
 	@$(CXX) $(TEST_CXXFLAGS) -o $@ $<

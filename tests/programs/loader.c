@@ -2,13 +2,13 @@
  * loader.c: the dynamic linker's locks. glibc's fork frees one of the two in the child; the one of
  * the list of modules stays as it was.
  */
-#include "hazard.h"
+#include "storm.h"
 
 #include <dlfcn.h>
 #include <link.h>
 #include <setjmp.h>
 
-enum { THREADS = 2, FORKS = 200 };
+enum { FORKS = 200 };
 
 static struct hz_event turning, stop, inside, go_on;
 
@@ -75,52 +75,22 @@ static int call_runpath(void) {
 
 /* ---- storms ---- */
 
-static int body(void *arg) {
-    int (*const *call)(void) = arg;
-    hz_post(&turning);
-    while (hz_seen(&stop) == 0) {
-        HZ_TRY((*call)());
-    }
-    return HZ_OK;
-}
-
-static int child(void *arg) {
-    int (*const *call)(void) = arg;
-    HZ_TRY((*call)());
+static int then_iterate(int (*call)(void)) {
+    HZ_TRY(call());
     return call_iterate();
 }
+static int call_dlopen_and_look(void) { return then_iterate(call_dlopen); }
+static int call_runpath_and_look(void) { return then_iterate(call_runpath); }
 
-static int storm(int (*call)(void)) {
-    struct hz_thread threads[THREADS];
-    for (int i = 0; i < THREADS; i++) {
-        hz_start(&threads[i], body, &call);
-    }
-    hz_await(&turning, THREADS);
-    HZ_TRY(hz_children(FORKS, child, &call));
-    hz_post(&stop);
-    for (int i = 0; i < THREADS; i++) {
-        HZ_TRY(hz_finish(&threads[i]));
-    }
-    return HZ_OK;
-}
+static const struct storm storm_iterate = {call_iterate, FORKS};
+static const struct storm storm_dlopen = {call_dlopen_and_look, FORKS};
+static const struct storm storm_dlsym = {call_dlsym, FORKS};
+static const struct storm storm_runpath = {call_runpath_and_look, FORKS};
 
-static int iterate_storm(const void *arg) {
-    (void)arg;
-    return storm(call_iterate);
-}
-static int dlopen_storm(const void *arg) {
-    (void)arg;
-    return storm(call_dlopen);
-}
-static int dlsym_storm(const void *arg) {
-    (void)arg;
-    return storm(call_dlsym);
-}
 static int runpath_storm(const void *arg) {
-    (void)arg;
     HZ_TRY(load_caller());
     HZ_TRUE(dlopen("libprivate.so", RTLD_NOW) == NULL); /* not on our own path */
-    return storm(call_runpath);
+    return storm_run(arg);
 }
 
 /* ---- the program's own code inside the dynamic linker ---- */
@@ -282,12 +252,13 @@ static int constructor_starts_threads(const void *arg) {
 }
 
 static const struct hazard hazards[] = {
-    HAZARD_CHANCE("loader_iterate_storm", iterate_storm, NULL, HANGS,
+    HAZARD_CHANCE("loader_iterate_storm", storm_run, &storm_iterate, HANGS,
                   "dl_iterate_phdr in other threads"),
-    HAZARD_CHANCE("loader_dlopen_storm", dlopen_storm, NULL, EITHER,
+    HAZARD_CHANCE("loader_dlopen_storm", storm_run, &storm_dlopen, EITHER,
                   "dlopen and dlclose in other threads"),
-    HAZARD_CHANCE("loader_dlsym_storm", dlsym_storm, NULL, OK, "dlsym and dladdr in other threads"),
-    HAZARD_CHANCE("loader_runpath_storm", runpath_storm, NULL, EITHER,
+    HAZARD_CHANCE("loader_dlsym_storm", storm_run, &storm_dlsym, OK,
+                  "dlsym and dladdr in other threads"),
+    HAZARD_CHANCE("loader_runpath_storm", runpath_storm, &storm_runpath, EITHER,
                   "a library that is found through its loader's RUNPATH alone"),
     HAZARD("loader_callback_forks", callback_forks, HANGS, "fork in dl_iterate_phdr's callback"),
     HAZARD("loader_callback_stays", callback_stays, HANGS,

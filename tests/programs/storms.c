@@ -2,23 +2,16 @@
  * storms.c: libc calls that take a lock hidden in libc, made by other threads all the time while
  * one forks. The child makes the same call once, and must get both an answer and the right one.
  */
-#include "hazard.h"
+#include "storm.h"
 
 #include <malloc.h>
 #include <wchar.h>
 
-enum { THREADS = 3, FORKS = 400 };
+enum { FORKS = 400 };
 
 /* 2024-07-01 12:00:00 UTC, which is summer time in the zone below. */
 static const time_t moment = 1719835200;
 static const char zone[] = "CET-1CEST,M3.5.0,M10.5.0/3";
-
-static struct hz_event turning, stop;
-
-struct storm {
-    int (*call)(void);
-    int forks;
-};
 
 /* ---- the time family ---- */
 
@@ -142,74 +135,51 @@ static int call_contended_malloc(void) {
     return HZ_OK;
 }
 
-/* ---- the storm ---- */
+/* ---- the storm goes on ---- */
 
-static int body(void *arg) {
-    const struct storm *storm = arg;
-    hz_post(&turning);
-    while (hz_seen(&stop) == 0) {
-        HZ_TRY(storm->call());
-    }
-    return HZ_OK;
-}
-
-static int child(void *arg) {
-    const struct storm *storm = arg;
-    return storm->call();
-}
-
-static int run_storm(const void *arg) {
-    struct storm storm = *(const struct storm *)arg;
-    struct hz_thread threads[THREADS];
+static void set_zone(void) {
     HZ_SETUP(setenv("TZ", zone, 1) == 0);
     tzset();
-    HZ_TRY(storm.call());
-    for (int i = 0; i < THREADS; i++) {
-        hz_start(&threads[i], body, &storm);
-    }
-    hz_await(&turning, THREADS);
-    HZ_TRY(hz_children(storm.forks, child, &storm));
-    hz_post(&stop);
-    for (int i = 0; i < THREADS; i++) {
-        HZ_TRY(hz_finish(&threads[i]));
-    }
-    return storm.call();
+}
+
+static int run_time(const void *arg) {
+    set_zone();
+    return storm_run(arg);
 }
 
 /* The child takes to threads of its own, and forks again from them. */
 static int child_goes_on(void *arg) {
     struct hz_thread threads[2];
-    hz_start(&threads[0], child, arg);
-    hz_start(&threads[1], child, arg);
-    HZ_TRY(hz_child(child, arg));
+    hz_start(&threads[0], storm_child, arg);
+    hz_start(&threads[1], storm_child, arg);
+    HZ_TRY(hz_child(storm_child, arg));
     HZ_TRY(hz_finish(&threads[0]));
     return hz_finish(&threads[1]);
 }
 
-static int run_storm_on(const void *arg) {
+static int run_on(const void *arg) {
     struct storm storm = *(const struct storm *)arg;
-    struct hz_thread threads[THREADS];
-    HZ_SETUP(setenv("TZ", zone, 1) == 0);
-    tzset();
-    for (int i = 0; i < THREADS; i++) {
-        hz_start(&threads[i], body, &storm);
+    struct hz_thread threads[STORM_THREADS];
+    set_zone();
+    for (int i = 0; i < STORM_THREADS; i++) {
+        hz_start(&threads[i], storm_body, &storm);
     }
-    hz_await(&turning, THREADS);
+    hz_await(&storm_turns, STORM_THREADS);
     HZ_TRY(hz_children(storm.forks / 2, child_goes_on, &storm));
-    hz_post(&stop);
-    for (int i = 0; i < THREADS; i++) {
+    hz_post(&storm_stops);
+    for (int i = 0; i < STORM_THREADS; i++) {
         HZ_TRY(hz_finish(&threads[i]));
     }
     return HZ_OK;
 }
 
 /* Each thread is in another call; they all share one lock. */
-static int (*const mixed_calls[THREADS])(void) = {call_strftime, call_mktime, call_ctime_r};
+static int (*const mixed_calls[STORM_THREADS])(void) = {call_strftime, call_mktime, call_ctime_r};
 
 static int mixed_body(void *arg) {
     int (*const *call)(void) = arg;
-    hz_post(&turning);
-    while (hz_seen(&stop) == 0) {
+    hz_post(&storm_turns);
+    while (hz_seen(&storm_stops) == 0) {
         HZ_TRY((*call)());
     }
     return HZ_OK;
@@ -221,19 +191,18 @@ static int mixed_child(void *arg) {
 }
 
 static int run_mixed(const void *arg) {
-    struct hz_thread threads[THREADS];
-    int (*calls[THREADS])(void);
+    struct hz_thread threads[STORM_THREADS];
+    int (*calls[STORM_THREADS])(void);
     (void)arg;
-    HZ_SETUP(setenv("TZ", zone, 1) == 0);
-    tzset();
-    for (int i = 0; i < THREADS; i++) {
+    set_zone();
+    for (int i = 0; i < STORM_THREADS; i++) {
         calls[i] = mixed_calls[i];
         hz_start(&threads[i], mixed_body, &calls[i]);
     }
-    hz_await(&turning, THREADS);
+    hz_await(&storm_turns, STORM_THREADS);
     HZ_TRY(hz_children(FORKS, mixed_child, NULL));
-    hz_post(&stop);
-    for (int i = 0; i < THREADS; i++) {
+    hz_post(&storm_stops);
+    for (int i = 0; i < STORM_THREADS; i++) {
         HZ_TRY(hz_finish(&threads[i]));
     }
     return HZ_OK;
@@ -257,7 +226,7 @@ static const struct storm storm_malloc = {call_malloc, FORKS / 8};
 static const struct storm storm_contended_malloc = {call_contended_malloc, FORKS / 8};
 
 #define TIME(id)                                                                                   \
-    HAZARD_CHANCE("storm_" #id, run_storm, &storm_##id, HANGS, #id " in three other threads")
+    HAZARD_CHANCE("storm_" #id, run_time, &storm_##id, HANGS, #id " in three other threads")
 static const struct hazard hazards[] = {
     TIME(localtime_r),
     TIME(localtime),
@@ -271,13 +240,13 @@ static const struct hazard hazards[] = {
     TIME(ctime_r),
     TIME(ctime),
     HAZARD_CHANCE("storm_time_mixed", run_mixed, NULL, HANGS, "each thread in another time call"),
-    HAZARD_CHANCE("storm_time_goes_on", run_storm_on, &storm_localtime_r, HANGS,
+    HAZARD_CHANCE("storm_time_goes_on", run_on, &storm_localtime_r, HANGS,
                   "localtime_r; the child has threads in it too, and forks again"),
-    HAZARD_OF("storm_malloc", run_storm, &storm_malloc, OK,
+    HAZARD_OF("storm_malloc", run_time, &storm_malloc, OK,
               "malloc and free (locked by glibc's fork)"),
-    HAZARD_OF("storm_malloc_contended", run_storm, &storm_contended_malloc, OK,
+    HAZARD_OF("storm_malloc_contended", run_time, &storm_contended_malloc, OK,
               "malloc, realloc and free in one arena"),
-    HAZARD_OF("storm_malloc_goes_on", run_storm_on, &storm_malloc, OK,
+    HAZARD_OF("storm_malloc_goes_on", run_on, &storm_malloc, OK,
               "malloc; the child has threads in it too, and forks again"),
 };
 HAZARD_MAIN(hazards)

@@ -136,9 +136,20 @@ void fs_disown(const void *object, uint8_t kind) {
     }
 }
 
+/* The linker's names for the ends of FS_CRITICAL_INFO's section. */
+extern const struct fs_critical __start_fs_critical[] __attribute__((visibility("hidden")));
+extern const struct fs_critical __stop_fs_critical[] __attribute__((visibility("hidden")));
+
+static bool is_idle(const struct fs_thread *thread, const struct fs_entry *entry) {
+    const struct fs_critical *call = entry->object;
+    return entry->kind == FS_KIND_CRITICAL && entry->phase == FS_TAKING &&
+           call >= __start_fs_critical && call < __stop_fs_critical && call->idle_asleep &&
+           fs_task_sleeps(thread->tid);
+}
+
 bool fs_entry_live(const struct fs_thread *thread, const struct fs_entry *entry) {
     struct fs_entry copy = *entry;
-    if (((uintptr_t)copy.object & FS_DISOWNED) != 0) {
+    if (((uintptr_t)copy.object & FS_DISOWNED) != 0 || is_idle(thread, &copy)) {
         return false;
     }
     return copy.phase != FS_HELD || fs_layout_held_by(copy.kind, copy.object, thread);

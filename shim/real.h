@@ -8,55 +8,79 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <aio.h>
+#include <aliases.h>
 #include <dlfcn.h>
-#include <link.h>
+#include <err.h>
+#include <execinfo.h>
 #include <fcntl.h>
+#include <fmtmsg.h>
+#include <glob.h>
+#include <grp.h>
+#include <gshadow.h>
+#include <iconv.h>
+#include <libintl.h>
+#include <link.h>
+#include <locale.h>
 #include <mqueue.h>
+#include <netdb.h>
+#include <netinet/ether.h>
+#include <netinet/in.h>
 #include <poll.h>
+#include <printf.h>
 #include <pthread.h>
 #include <pty.h>
+#include <pwd.h>
+#include <regex.h>
+#include <rpc/netdb.h>
 #include <sched.h>
 #include <semaphore.h>
+#include <shadow.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
+#include <stdio_ext.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/file.h>
 #include <sys/ipc.h>
 #include <sys/mman.h>
 #include <sys/msg.h>
+#include <sys/resource.h>
 #include <sys/select.h>
-#include <sys/sendfile.h>
 #include <sys/sem.h>
+#include <sys/sendfile.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <sys/resource.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <syslog.h>
 #include <termios.h>
 #include <threads.h>
 #include <time.h>
 #include <unistd.h>
+#include <utmp.h>
+#include <utmpx.h>
 #include <wchar.h>
+#include <wordexp.h>
+
+/* Macros in libintl.h. */
+#undef gettext
+#undef dgettext
+#undef dcgettext
+#undef ngettext
+#undef dngettext
+
+/* resolv.h has macros for names as common as p_type. */
+typedef struct __res_state *res_state;
 
 /* Names that no public header declares. */
 int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *dso);
 int __cxa_guard_acquire(uint64_t *guard);
 void __cxa_guard_release(uint64_t *guard);
 void __cxa_guard_abort(uint64_t *guard);
-size_t __strftime_l(char *to, size_t size, const char *format, const struct tm *time,
-                    locale_t locale);
-ssize_t __read_chk(int fd, void *buffer, size_t count, size_t size);
-ssize_t __pread_chk(int fd, void *buffer, size_t count, off_t offset, size_t size);
-ssize_t __pread64_chk(int fd, void *buffer, size_t count, off64_t offset, size_t size);
-ssize_t __recv_chk(int fd, void *buffer, size_t count, size_t size, int flags);
-ssize_t __recvfrom_chk(int fd, void *buffer, size_t count, size_t size, int flags,
-                       struct sockaddr *address, socklen_t *length);
-int __poll_chk(struct pollfd *fds, nfds_t count, int timeout, size_t size);
-int __ppoll_chk(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
-                const sigset_t *mask, size_t size);
 __sighandler_t sysv_signal(int signo, __sighandler_t handler);
 __sighandler_t __sysv_signal(int signo, __sighandler_t handler);
 __sighandler_t bsd_signal(int signo, __sighandler_t handler);
@@ -64,6 +88,7 @@ __sighandler_t ssignal(int signo, __sighandler_t handler);
 
 struct fs_real {
 #define FS_FUNCTION(name) __typeof__(name) *name;
+#define FS_TYPED(type, name, parameters) type(*name) parameters;
 #define FS_VERSIONED(name, version) __typeof__(name) *name;
 #define FS_ALIAS(name)
 #include "intercepts.def"

@@ -10,6 +10,8 @@
 #include "init.h"
 #include "inventory.h"
 #include "real.h"
+#include "report.h"
+#include "sys.h"
 #include "world.h"
 
 __thread struct fs_thread *fs_self __attribute__((tls_model("initial-exec")));
@@ -126,6 +128,23 @@ static void free_record(struct fs_thread *record) {
     fs_store_release(&record->generation, 0);
     record->next_free = registry.free;
     registry.free = record;
+}
+
+long fs_read_task(int tid, const char *file, char *buffer, size_t size) {
+    char path[64];
+    struct fs_text text = fs_text(path, sizeof path);
+    fs_text_string(&text, "/proc/self/task/");
+    fs_text_number(&text, tid);
+    fs_text_string(&text, "/");
+    fs_text_string(&text, file);
+    return fs_read_file(path, buffer, size);
+}
+
+/* "running", or "-1 ..." in a page fault, or the call's number and arguments: see
+ * proc_pid_syscall(5). */
+bool fs_task_sleeps(int tid) {
+    char line[256];
+    return fs_read_task(tid, "syscall", line, sizeof line) > 0 && line[0] >= '0' && line[0] <= '9';
 }
 
 void fs_registry_lock(void) { fs_lock(&registry.lock); }

@@ -64,9 +64,12 @@ enum { FS_WAITED_TAKING = 1, FS_WAITED_HELD }; /* values of `outlasted` */
 /* A libc call that takes a lock of libc's own: the object of an entry of FS_KIND_CRITICAL. */
 struct fs_critical {
     const char *name;
-    const char *
-        kin; /* for the user: the calls that share its lock; NULL where the child is none the worse */
+    const char *kin;  /* for the user: the calls that need its lock; NULL: the child does not */
+    bool idle_asleep; /* a thread that sleeps in the kernel meanwhile holds nothing */
 };
+/* All of them lie together, so that a walker of a running thread's entries can tell one from whatever
+ * else the object was a moment ago. */
+#define FS_CRITICAL_INFO __attribute__((section("fs_critical"))) static const struct fs_critical
 
 /* One wait for a condition variable or barrier. `mutex` is the condition variable's, or NULL. */
 struct fs_wait {
@@ -171,6 +174,11 @@ unsigned fs_thread_count(void);
 /* Threads of the process that have no record: made by raw clone, or about to end. Counts them in
  * /proc/self/task and stores up to `room` of their tids; -1 where /proc cannot be read. */
 int fs_foreign_threads(int *tids, int room);
+
+/* Reads /proc/self/task/TID/`file` as fs_read_file() does. */
+long fs_read_task(int tid, const char *file, char *buffer, size_t size);
+/* True if the thread sleeps in a system call; false where /proc cannot be read. */
+bool fs_task_sleeps(int tid);
 
 /* Held by the forking thread around the fork itself, so that the child finds the list whole. */
 void fs_registry_lock(void);

@@ -209,6 +209,16 @@ static void repair_guard(const struct fs_thread *vanished, const struct fs_entry
     }
 }
 
+/* A lock of libc's own is out of reach. Of a call that is idle while it sleeps, the child cannot
+ * tell whether it slept. */
+static void repair_critical(const struct fs_thread *vanished, const struct fs_entry *entry,
+                            const struct child *child) {
+    const struct fs_critical *call = entry->object;
+    if (call->kin != NULL && (!call->idle_asleep || entry->outlasted != 0)) {
+        fs_report_cut(vanished, entry, child->by_fork);
+    }
+}
+
 /* --- all of it ------------------------------------------------------------------------------- */
 
 static void repair_entry(const struct fs_thread *vanished, const struct fs_entry *entry,
@@ -236,8 +246,8 @@ static void repair_entry(const struct fs_thread *vanished, const struct fs_entry
     case FS_KIND_COND:
         repair_cond(entry->object, child);
         break;
-    case FS_KIND_CRITICAL: /* a lock of libc's own is out of reach */
-        fs_report_cut(vanished, entry, child->by_fork);
+    case FS_KIND_CRITICAL:
+        repair_critical(vanished, entry, child);
         break;
     default: /* glibc repairs pthread_once and FILE locks itself */
         break;

@@ -180,9 +180,7 @@ void fs_report_cut(const struct fs_thread *holder, const struct fs_entry *entry,
     fs_text_string(&text, call->name);
     fs_text_string(&text, ", called at ");
     fs_text_address(&text, entry->caller, symbols);
-    if (call->kin != NULL) {
-        fs_text_string(&text, ": libc may hang here in ");
-        fs_text_string(&text, call->kin);
-    }
+    fs_text_string(&text, ": libc may hang here in ");
+    fs_text_string(&text, call->kin);
     fs_report_line(buffer);
 }

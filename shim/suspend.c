@@ -134,29 +134,10 @@ static bool has_answered(const struct fs_thread *thread) {
            fs_load_acquire(&thread->state) != FS_ATTACHED;
 }
 
-/* Reads /proc/self/task/TID/`file`. Returns false where that cannot be read. */
-static bool read_task(int tid, const char *file, char *line, size_t size) {
-    char path[48];
-    struct fs_text text = fs_text(path, sizeof path);
-    fs_text_string(&text, "/proc/self/task/");
-    fs_text_number(&text, tid);
-    fs_text_string(&text, file);
-    return fs_read_file(path, line, size) > 0;
-}
-
-/* True if the thread sleeps in a system call that no hook saw: made by a module's own instructions
- * (io_uring, libaio), or by libc for a call that is not in blocking.def. The signal could end it
- * with EINTR. "running", or "-1 ..." in a page fault, or the call's number and arguments
- * (proc_pid_syscall(5)). */
-static bool sleeps_in_a_call(int tid) {
-    char line[256];
-    return read_task(tid, "/syscall", line, sizeof line) && line[0] >= '0' && line[0] <= '9';
-}
-
 /* The state letter of /proc/self/task/TID/stat, '\0' where it cannot be read. */
 static char task_state(int tid) {
     char line[256];
-    if (!read_task(tid, "/stat", line, sizeof line)) {
+    if (fs_read_task(tid, "stat", line, sizeof line) < 0) {
         return '\0';
     }
     const char *name_end = strrchr(line, ')'); /* the name may hold anything */
@@ -170,7 +151,9 @@ static char task_state(int tid) {
 static unsigned ask(const struct fs_thread *self, int signo) {
     unsigned asked = 0;
     FS_EACH_THREAD (thread) {
-        if (!runs_freely(thread, self) || sleeps_in_a_call(thread->tid)) {
+        /* One that sleeps in a system call which no hook saw (io_uring's, libaio's, or a call that
+         * blocking.def does not have) is left asleep: the signal could end it with EINTR. */
+        if (!runs_freely(thread, self) || fs_task_sleeps(thread->tid)) {
             continue;
         }
         fs_store(&thread->asked, thread->asked + 1);

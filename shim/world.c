@@ -492,14 +492,9 @@ static bool loader_is_busy(const struct fs_thread *self) {
 }
 
 static void read_name(struct fs_thread *thread) {
-    char path[48];
     char name[FS_NAME_MAX + 1];
-    struct fs_text text = fs_text(path, sizeof path);
-    fs_text_string(&text, "/proc/self/task/");
-    fs_text_number(&text, thread->tid);
-    fs_text_string(&text, "/comm");
-    long length = fs_read_file(path, name, sizeof name);
-    text = fs_text(thread->name, sizeof thread->name);
+    long length = fs_read_task(thread->tid, "comm", name, sizeof name);
+    struct fs_text text = fs_text(thread->name, sizeof thread->name);
     if (length > 0) {
         name[length - 1] = '\0'; /* the newline */
         fs_text_string(&text, name);

@@ -1,23 +1,49 @@
 /* Calls that take a lock of libc's own, from critical.def. */
 #include "hook.h"
 
+#include <stdarg.h>
+
+#define DEFINE(type, name, parameters, call, lock, asleep)                                         \
+    FS_EXPORT type name parameters {                                                               \
+        FS_CRITICAL_INFO fs_info = {#name, lock##_kin, asleep};                                       \
+        FS_INSIDE(fs_info);                                                                           \
+        return call;                                                                               \
+    }
+
+static inline void end_list(va_list *list) { va_end(*list); }
+
 #define FS_CRITICAL_LOCK(lock, kin) static const char lock##_kin[] = kin;
 #define FS_CRITICAL(type, name, parameters, arguments, lock)                                       \
+    DEFINE(type, name, parameters, fs_real.name arguments, lock, false)
+#define FS_CRITICAL_UNLESS_ASLEEP(type, name, parameters, arguments, lock)                         \
+    DEFINE(type, name, parameters, fs_real.name arguments, lock, true)
+#define FS_CRITICAL_WHEN(type, name, parameters, arguments, lock, condition)                       \
     FS_EXPORT type name parameters {                                                               \
-        static const struct fs_critical info = {#name, lock##_kin};                                \
-        FS_PASS_CRITICAL(info, fs_real.name arguments);                                            \
-    }
-#define FS_CRITICAL_VOID(name, parameters, arguments, lock)                                        \
-    FS_EXPORT void name parameters {                                                               \
-        static const struct fs_critical info = {#name, lock##_kin};                                \
-        struct fs_thread *self = fs_current();                                                     \
-        uint32_t slot = fs_likely(self != NULL) ? fs_enter_critical(self, &info, FS_CALLER()) : 0; \
-        fs_real.name arguments;                                                                    \
-        if (fs_likely(self != NULL)) {                                                             \
-            fs_leave(self, &info, slot);                                                           \
+        FS_CRITICAL_INFO fs_info = {#name, lock##_kin, false};                                        \
+        fs_current(); /* fills fs_real */                                                          \
+        if (!(condition)) {                                                                        \
+            return fs_real.name arguments;                                                         \
         }                                                                                          \
+        FS_INSIDE(fs_info);                                                                           \
+        return fs_real.name arguments;                                                             \
+    }
+#define FS_CRITICAL_VARIADIC(type, name, parameters, last, v, arguments, lock)                     \
+    FS_EXPORT type name parameters {                                                               \
+        FS_CRITICAL_INFO fs_info = {#name, lock##_kin, false};                                        \
+        FS_INSIDE(fs_info);                                                                           \
+        __attribute__((cleanup(end_list))) va_list list;                                           \
+        va_start(list, last);                                                                      \
+        return fs_real.v arguments;                                                                \
     }
 #include "critical.def"
-#undef FS_CRITICAL_LOCK
-#undef FS_CRITICAL
-#undef FS_CRITICAL_VOID
+
+/* sysdeps/pthread/sem_open.c has no v-function: the mode and the value are passed on. */
+FS_EXPORT sem_t *sem_open(const char *name, int flags, ...) {
+    FS_CRITICAL_INFO fs_info = {"sem_open", sem_mappings_lock_kin, false};
+    FS_INSIDE(fs_info);
+    __attribute__((cleanup(end_list))) va_list list;
+    va_start(list, flags);
+    mode_t mode = va_arg(list, mode_t);
+    unsigned value = va_arg(list, unsigned);
+    return fs_real.sem_open(name, flags, mode, value);
+}

@@ -140,9 +140,10 @@ FS_EXPORT long syscall(long number, ...) {
  * its list of handlers is not put right in the child. */
 FS_EXPORT int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void),
                                 void *dso) {
-    static const struct fs_critical info = {"pthread_atfork", "pthread_atfork and fork"};
+    FS_CRITICAL_INFO fs_info = {"pthread_atfork", "pthread_atfork and fork", false};
     fs_init();
-    FS_PASS_CRITICAL(info, fs_real.__register_atfork(prepare, parent, child, dso));
+    FS_INSIDE(fs_info);
+    return fs_real.__register_atfork(prepare, parent, child, dso);
 }
 
 /* As the one in old libpthreads, which does not know its caller (nptl/old_pthread_atfork.c). */

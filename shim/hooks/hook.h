@@ -31,6 +31,32 @@ static inline int fs_released(struct fs_thread *self, const void *object, uint32
     return error;
 }
 
+/* For the time that the surrounding block runs, the caller is inside a critical call. `info`: a
+ * struct fs_critical. */
+#define FS_INSIDE(info)                                                                            \
+    __attribute__((cleanup(fs_come_out), unused)) struct fs_inside inside =                        \
+        fs_go_inside(&(info), FS_CALLER())
+
+struct fs_inside {
+    struct fs_thread *self;
+    const struct fs_critical *call;
+    uint32_t slot;
+};
+
+static inline struct fs_inside fs_go_inside(const struct fs_critical *call, const void *caller) {
+    struct fs_inside inside = {.self = fs_current(), .call = call};
+    if (fs_likely(inside.self != NULL)) {
+        inside.slot = fs_enter_critical(inside.self, call, caller);
+    }
+    return inside;
+}
+
+static inline void fs_come_out(const struct fs_inside *inside) {
+    if (fs_likely(inside->self != NULL)) {
+        fs_leave(inside->self, inside->call, inside->slot);
+    }
+}
+
 /* The whole body of a hook that takes or releases a lock and returns 0 or an error number. */
 #define FS_TAKE_AS(phase, kind, object, call)                                                      \
     struct fs_thread *self = fs_current();                                                         \
@@ -59,17 +85,6 @@ static inline int fs_released(struct fs_thread *self, const void *object, uint32
     uint32_t slot = fs_enter(self, object, kind, FS_CALLER());                                     \
     __typeof__(call) passed = call;                                                                \
     fs_leave(self, object, slot);                                                                  \
-    return passed
-
-/* ... that is critical. `info`: a struct fs_critical. */
-#define FS_PASS_CRITICAL(info, call)                                                               \
-    struct fs_thread *self = fs_current();                                                         \
-    if (fs_unlikely(self == NULL)) {                                                               \
-        return call;                                                                               \
-    }                                                                                              \
-    uint32_t slot = fs_enter_critical(self, &(info), FS_CALLER());                                 \
-    __typeof__(call) passed = call;                                                                \
-    fs_leave(self, &(info), slot);                                                                 \
     return passed
 
 /* ... that initialises or destroys a lock: whatever was recorded of it is over. */

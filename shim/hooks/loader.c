@@ -82,14 +82,16 @@ static bool caller_matters(const char *file, const void *caller) {
 
 /* --- the two functions ----------------------------------------------------------------------- */
 
-static const struct fs_critical opening = {"dlopen", "dlopen, dlclose and dl_iterate_phdr"};
+FS_CRITICAL_INFO opening = {"dlopen", "dlopen, dlclose and dl_iterate_phdr", false};
 
 static void *inside_dlopen(const char *file, int mode) {
-    FS_PASS_CRITICAL(opening, fs_real.dlopen(file, mode));
+    FS_INSIDE(opening);
+    return fs_real.dlopen(file, mode);
 }
 
 static void *inside_dlmopen(Lmid_t space, const char *file, int mode) {
-    FS_PASS_CRITICAL(opening, fs_real.dlmopen(space, file, mode));
+    FS_INSIDE(opening);
+    return fs_real.dlmopen(space, file, mode);
 }
 
 /* Parks the caller if it is to park, and leaves it as it was. */

@@ -11,7 +11,7 @@
 static struct { bool masked; } actions[_NSIG];
 
 /* Nobody forks while an action is changed: the suspend signal may be on the move. */
-static const struct fs_critical changing = {"sigaction", NULL};
+FS_CRITICAL_INFO changing = {"sigaction", NULL, false};
 
 static bool is_handler(const struct sigaction *action) {
     return action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN;

@@ -40,7 +40,7 @@ static void created(struct fs_thread *thread, bool success, pthread_t handle) {
 
 /* While a thread is being made, its creator is inside a critical call: a child never finds a thread
  * half made. */
-static const struct fs_critical creating = {"pthread_create", "pthread_create"};
+FS_CRITICAL_INFO creating = {"pthread_create", NULL, false};
 
 FS_EXPORT int pthread_create(pthread_t *restrict handle, const pthread_attr_t *restrict attr,
                              void *(*start)(void *), void *restrict argument) {

@@ -62,6 +62,7 @@ enum { HZ_OK = 0, HZ_WRONG = 1, HZ_SKIP = 2, HZ_BROKEN = 3, HZ_HUNG = 124 };
 #define HANGS "HANGS"
 #define WRONG "WRONG"
 #define EITHER "EITHER" /* hangs or a wrong result, as the threads happen to stand */
+#define RARELY "RARELY" /* may come through for long: only the preloaded half can fail */
 #define OK "OK"
 
 struct hazard {

@@ -409,20 +409,20 @@ static int prepare_storm(const void *arg) {
     HAZARD_CHANCE("libc_" #id, prepare_storm, &storm_##id, bare, #id " in three other threads")
 
 STORM(getpwnam, FORKS);
-STORM(getpwnam_r, FEW);
+STORM(getpwnam_r, FORKS);
 STORM(getpwuid, FORKS);
 STORM(getpwent, FORKS);
 STORM(getgrnam, FORKS);
-STORM(getgrouplist, FEW);
+STORM(getgrouplist, FORKS);
 STORM(shadow, FEW);
 STORM(gethostbyname, FORKS);
 STORM(getaddrinfo, FORKS);
 STORM(getnameinfo, FEW);
 STORM(services, FEW);
 STORM(netgroup, FEW);
-STORM(fstab, FEW);
+STORM(fstab, FORKS);
 STORM(utmp, FORKS);
-STORM(getlogin, FEW);
+STORM(getlogin, FORKS);
 STORM(resolver, FORKS);
 STORM(syslog, FORKS);
 STORM(openlog, FORKS);
@@ -432,20 +432,20 @@ STORM(srandom, FORKS);
 STORM(setlocale, FORKS);
 STORM(newlocale, FORKS);
 STORM(gettext, FORKS);
-STORM(strerror, FEW);
+STORM(strerror, FORKS);
 STORM(iconv, FORKS);
 STORM(swprintf, FORKS);
 STORM(fmtmsg, FORKS);
 STORM(register_printf, FORKS);
 STORM(regexec, FORKS);
 STORM(wordexp, FEW);
-STORM(glob, FEW);
+STORM(glob, FORKS);
 STORM(atexit, FEW);
 STORM(popen, FEW);
 STORM(system, FEW);
 STORM(flush_all, FEW);
 STORM(flush_cookie, FEW);
-STORM(timer, FEW);
+STORM(timer, FORKS);
 STORM(aio, FEW);
 STORM(sem_open, FORKS);
 STORM(key_create, FEW);
@@ -455,20 +455,20 @@ STORM(backtrace, FEW);
 
 static const struct hazard hazards[] = {
     ROW(getpwnam, HANGS),
-    ROW(getpwnam_r, OK),
+    ROW(getpwnam_r, RARELY),
     ROW(getpwuid, HANGS),
     ROW(getpwent, HANGS),
     ROW(getgrnam, HANGS),
-    ROW(getgrouplist, OK),
+    ROW(getgrouplist, RARELY),
     ROW(shadow, HANGS),
     ROW(gethostbyname, HANGS),
     ROW(getaddrinfo, HANGS),
-    ROW(getnameinfo, OK),
+    ROW(getnameinfo, RARELY),
     ROW(services, HANGS),
     ROW(netgroup, HANGS),
-    ROW(fstab, OK),
+    ROW(fstab, RARELY),
     ROW(utmp, HANGS),
-    ROW(getlogin, OK),
+    ROW(getlogin, RARELY),
     ROW(resolver, HANGS),
     ROW(syslog, HANGS),
     ROW(openlog, HANGS),
@@ -478,20 +478,20 @@ static const struct hazard hazards[] = {
     ROW(setlocale, HANGS),
     ROW(newlocale, HANGS),
     ROW(gettext, HANGS),
-    ROW(strerror, OK),
+    ROW(strerror, RARELY),
     ROW(iconv, HANGS),
     ROW(swprintf, HANGS),
     ROW(fmtmsg, HANGS),
     ROW(register_printf, HANGS),
     ROW(regexec, HANGS),
-    ROW(wordexp, OK),
-    ROW(glob, OK),
+    ROW(wordexp, RARELY),
+    ROW(glob, RARELY),
     ROW(atexit, HANGS),
     ROW(popen, HANGS),
-    ROW(system, OK),
+    ROW(system, RARELY),
     ROW(flush_all, OK),
     ROW(flush_cookie, OK),
-    ROW(timer, OK),
+    ROW(timer, RARELY),
     ROW(aio, OK),
     ROW(sem_open, HANGS),
     ROW(key_create, OK),

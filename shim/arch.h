@@ -46,6 +46,11 @@ static inline long fs_syscall6(long nr, long a, long b, long c, long d, long e, 
 
 static inline void fs_cpu_relax(void) { __builtin_ia32_pause(); }
 
+/* Stores what a walk of the caller's stack begins with into a greg_t[NGREG] (ucontext.h): the stack
+ * and instruction pointers as they are after the return, and the callee-saved registers. Valid as
+ * long as the caller's frame is there. */
+void fs_save_registers(long long *registers);
+
 /* The caller's stack address, for telling a live frame from one that was jumped out of. */
 static inline __attribute__((always_inline)) uintptr_t fs_frame(void) {
     uintptr_t frame;

@@ -242,7 +242,8 @@ void fs_wait_prune(struct fs_thread *self, uintptr_t frame) {
                 return;
             }
             if (wait->mutex != NULL && fs_layout_held_by(FS_KIND_MUTEX, wait->mutex, self)) {
-                fs_enter_held(self, wait->mutex, FS_KIND_MUTEX, wait->caller);
+                fs_held(self, wait->mutex,
+                        fs_enter_late(self, wait->mutex, FS_KIND_MUTEX, wait->caller));
             }
         }
         fs_store(&self->wait_count, newest);

@@ -77,20 +77,23 @@ static inline uint32_t fs_enter(struct fs_thread *self, void *object, enum fs_ki
     return fs_enter_as(self, object, kind, caller, FS_TAKING);
 }
 
-/* Records a lock that the caller has already: no look at the gate. */
-static inline void fs_enter_held(struct fs_thread *self, void *object, enum fs_kind kind,
-                                 const void *caller) {
+/* Records a lock that the caller has already, without a look at the gate, as one that it is still
+ * taking. The caller looks at the stop word next, and gives the lock back or calls fs_held(). */
+static inline uint32_t fs_enter_late(struct fs_thread *self, void *object, enum fs_kind kind,
+                                     const void *caller) {
     uint32_t slot = self->depth;
     fs_store(&self->depth, slot + 1);
     fs_store(&self->takes, self->takes + 1);
     if (fs_unlikely(slot >= self->capacity) && !fs_inventory_grow(self, slot)) {
-        return;
+        return slot;
     }
     struct fs_entry *entry = &self->entries[slot];
     *entry = (struct fs_entry){
         .object = object, .caller = caller, .frame = fs_frame(), .kind = (uint8_t)kind};
     fs_compiler_barrier();
-    fs_store(&entry->phase, FS_HELD);
+    fs_store(&entry->phase, FS_TAKING);
+    fs_compiler_barrier();
+    return slot;
 }
 
 /* The place of the newest entry for `object`, at or below `slot`, which is right but for a signal
@@ -182,14 +185,22 @@ static inline void fs_kept(struct fs_thread *self, const void *object, uint32_t 
 /* Forgets every entry of the caller for `object`: it was initialised anew or destroyed. */
 void fs_forget(struct fs_thread *self, const void *object);
 
-/* --- waits for another thread (condition variables, barriers) ----------------------------------
- */
+/* --- waits for another thread (condition variables, barriers, semaphores, joins) --------------- */
 
 /* The caller is about to wait for `object`; `mutex` is what a condition variable's waiter gives up,
  * or NULL. Waits that were jumped out of are dropped first. */
 void fs_wait_begin(struct fs_thread *self, enum fs_kind kind, void *object, void *mutex,
                    const void *caller);
 void fs_wait_end(struct fs_thread *self);
+/* The same. A thread that a fork has given up on stays in its wait as long as that lasts: in the
+ * child it never woke up. */
+static inline void fs_wait_over(struct fs_thread *self) {
+    fs_compiler_barrier();
+    if (fs_unlikely(fs_load(&fs_stop) != 0)) {
+        fs_freeze(self);
+    }
+    fs_wait_end(self);
+}
 /* Drops the waits that a longjmp, an exception or cancellation has left. A condition variable's
  * mutex that the caller then has is its own again. */
 void fs_wait_prune(struct fs_thread *self, uintptr_t frame);

@@ -13,6 +13,11 @@ void fs_real_init(void) {
 #undef FS_VERSIONED
 #undef FS_ALIAS
     fs_real.dladdr = (__typeof__(fs_real.dladdr))dlsym(RTLD_NEXT, "dladdr");
+    fs_real.pthread_kill_225 =
+        (__typeof__(fs_real.pthread_kill_225))dlvsym(RTLD_NEXT, "pthread_kill", "GLIBC_2.2.5");
+    if (fs_real.pthread_kill_225 == NULL) {
+        fs_real.pthread_kill_225 = fs_real.pthread_kill;
+    }
 }
 
 void *fs_real_late(const char *name) {

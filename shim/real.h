@@ -10,6 +10,7 @@
 #endif
 #include <aio.h>
 #include <aliases.h>
+#include <dirent.h>
 #include <dlfcn.h>
 #include <err.h>
 #include <execinfo.h>
@@ -96,6 +97,7 @@ struct fs_real {
 #undef FS_VERSIONED
 #undef FS_ALIAS
     __typeof__(dladdr) *dladdr;
+    __typeof__(pthread_kill) *pthread_kill_225; /* GLIBC_2.2.5 */
 };
 extern struct fs_real fs_real;
 

@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <ucontext.h>
 
 #include "arch.h"
 #include "sys.h"
@@ -36,6 +37,7 @@ enum fs_kind {
     FS_KIND_GUARD, /* a C++ function-local static under construction */
     FS_KIND_COND,  /* inside pthread_cond_signal, _broadcast or _destroy */
     FS_KIND_BARRIER,
+    FS_KIND_THREAD,   /* waited for in pthread_join */
     FS_KIND_CRITICAL, /* inside a libc call that takes a lock of libc's own */
     FS_KIND_COUNT
 };
@@ -71,13 +73,13 @@ struct fs_critical {
  * else the object was a moment ago. */
 #define FS_CRITICAL_INFO __attribute__((section("fs_critical"))) static const struct fs_critical
 
-/* One wait for a condition variable or barrier. `mutex` is the condition variable's, or NULL. */
+/* One wait that another thread must end. `mutex` is the condition variable's, or NULL. */
 struct fs_wait {
     void *object;
     void *mutex;
     const void *caller;
     uintptr_t frame;
-    uint8_t kind; /* FS_KIND_COND or FS_KIND_BARRIER */
+    uint8_t kind; /* FS_KIND_COND, _BARRIER, _SEMAPHORE or _THREAD */
 };
 
 /* FS_INLINE_WAITS: a wait nests in another only where a signal handler waits. */
@@ -106,6 +108,8 @@ struct fs_thread {
     bool hopeless;         /* of no use to wait for; written by the forking thread */
     bool verdict;          /* the next value of `hopeless`, while it is worked out */
     bool seen_waiting;     /* for another thread; written and read by the forking thread */
+    bool outstayed;        /* stood in an opaque module until a deadline; likewise */
+    greg_t detached_registers[NGREG]; /* where it blocks; only with FORKSAFE_OPAQUE */
 
     /* Identity. Written before the thread runs, or by itself. */
     uint32_t generation; /* of the process that it lives in; 0: the record is free. Released last */

@@ -126,6 +126,8 @@ static void repair_wait(const struct fs_thread *vanished, const struct fs_wait *
     }
     if (wait->kind == FS_KIND_BARRIER) {
         repair_barrier(wait->object, child);
+    }
+    if (wait->kind != FS_KIND_COND) {
         return;
     }
     repair_cond(wait->object, child);

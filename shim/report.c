@@ -133,6 +133,7 @@ const char *fs_kind_name(uint8_t kind) {
         [FS_KIND_GUARD] = "static initialiser",
         [FS_KIND_COND] = "condition variable",
         [FS_KIND_BARRIER] = "barrier",
+        [FS_KIND_THREAD] = "thread",
         [FS_KIND_CRITICAL] = "libc call",
     };
     return kind < FS_KIND_COUNT ? names[kind] : "object";

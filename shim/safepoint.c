@@ -127,6 +127,7 @@ static int no_dynamic_info(unw_addr_space_t space, unw_word_t *list, void *conte
  * the rest of the walk: the stack of a thread that does not run stays, and so does its code. */
 enum { PAGE = 4096, PAGES_KNOWN = 16 };
 static uintptr_t readable_pages[PAGES_KNOWN];
+static bool stack_may_go; /* then nothing is known for longer than a moment */
 
 static bool page_is_readable(uintptr_t page) {
     uintptr_t *known = &readable_pages[page / PAGE % PAGES_KNOWN];
@@ -143,6 +144,9 @@ static int access_mem(unw_addr_space_t space, unw_word_t address, unw_word_t *va
     (void)space, (void)context;
     uintptr_t first = address & ~(uintptr_t)(PAGE - 1);
     uintptr_t last = (address + sizeof *value - 1) & ~(uintptr_t)(PAGE - 1);
+    if (stack_may_go && !write) {
+        return fs_peek(value, (const void *)address, sizeof *value) ? 0 : -UNW_EINVAL;
+    }
     if (write || !page_is_readable(first) || (last != first && !page_is_readable(last))) {
         return -UNW_EINVAL;
     }
@@ -233,9 +237,10 @@ void fs_safepoint_init(void) {
  * something. And, where the thread itself was stopped by a signal, any frame of an opaque module
  * that the program called: not the outermost ones, where libc calls the start routine or main(),
  * and not the trampoline that a signal handler returns to. */
-bool fs_is_safe_point(const greg_t *registers, bool by_signal) {
+bool fs_is_safe_point(const greg_t *registers, enum fs_standing standing) {
     unw_cursor_t cursor;
     memset(readable_pages, 0xff, sizeof readable_pages); /* no page has such an address */
+    stack_may_go = standing == FS_AT_A_CALL_THAT_MAY_RETURN;
     if (unwinder.space == NULL ||
         unwinder.init_remote(&cursor, unwinder.space, (void *)(uintptr_t)registers) != 0) {
         return true;
@@ -250,7 +255,7 @@ bool fs_is_safe_point(const greg_t *registers, bool by_signal) {
         bool is_opaque = fs_is_opaque(ip);
         /* True of the frame that the signal interrupted; the one before is then the trampoline. */
         bool interrupted = unwinder.is_signal_frame(&cursor) > 0;
-        inside = inside || (by_signal && last_opaque && !interrupted);
+        inside = inside || (standing == FS_INTERRUPTED && last_opaque && !interrupted);
         if ((is_opaque && interrupted) || (!is_opaque && inside) || is_opaque_by_name(ip)) {
             return false;
         }

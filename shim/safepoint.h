@@ -17,11 +17,15 @@ void fs_safepoint_init(void);
 /* True if the instruction address is in an opaque module. Async-signal-safe, takes no lock. */
 bool fs_is_opaque(uintptr_t address);
 
-/* True if no frame that matters is in an opaque module. Walks the stack of a thread that does not
- * run, from where it stands; called by the forking thread alone. `by_signal`: the thread was
- * stopped at an arbitrary instruction; otherwise it stands at the gate, which is safe but for what
- * a signal handler below it may have interrupted. Takes no lock of libc or of the dynamic linker.
- */
-bool fs_is_safe_point(const greg_t *registers, bool by_signal);
+enum fs_standing {
+    FS_INTERRUPTED, /* stopped by a signal, at any instruction */
+    FS_AT_A_CALL,   /* parked in a hook, which is safe but for what a signal handler that called it
+                       may have interrupted */
+    FS_AT_A_CALL_THAT_MAY_RETURN, /* asleep in a hook: may wake up and go meanwhile */
+};
+
+/* True if no frame that matters is in an opaque module. Walks the stack of another thread from where
+ * it stands; called by the forking thread alone. Takes no lock of libc or of the dynamic linker. */
+bool fs_is_safe_point(const greg_t *registers, enum fs_standing standing);
 
 #endif

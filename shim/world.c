@@ -83,20 +83,7 @@ static void park(struct fs_thread *self, const void *registers, bool by_signal) 
  * thread that counts as suspended. */
 static __attribute__((noinline)) void park_quietly(struct fs_thread *self) {
     greg_t registers[NGREG] = {0};
-    __asm__ volatile("lea 0(%%rip), %%rax\n\t"
-                     "mov %%rax, %c[rip](%[at])\n\t"
-                     "mov %%rsp, %c[rsp](%[at])\n\t"
-                     "mov %%rbp, %c[rbp](%[at])\n\t"
-                     "mov %%rbx, %c[rbx](%[at])\n\t"
-                     "mov %%r12, %c[r12](%[at])\n\t"
-                     "mov %%r13, %c[r13](%[at])\n\t"
-                     "mov %%r14, %c[r14](%[at])\n\t"
-                     "mov %%r15, %c[r15](%[at])"
-                     :
-                     : [at] "r"(registers), [rip] "i"(REG_RIP * 8), [rsp] "i"(REG_RSP * 8),
-                       [rbp] "i"(REG_RBP * 8), [rbx] "i"(REG_RBX * 8), [r12] "i"(REG_R12 * 8),
-                       [r13] "i"(REG_R13 * 8), [r14] "i"(REG_R14 * 8), [r15] "i"(REG_R15 * 8)
-                     : "rax", "memory");
+    fs_save_registers(registers);
     fs_sigset saved = fs_signals_block();
     park(self, registers, false);
     fs_signals_restore(saved);
@@ -456,22 +443,41 @@ static bool drain_holders(const struct fs_thread *self, int64_t deadline) {
 
 /* --- where the parked stand ------------------------------------------------------------------ */
 
-/* A thread may be parked where it holds a lock that forksafe cannot see: it goes on. Returns how
- * many. */
-static unsigned release_unsafe(const struct fs_thread *self) {
+/* True if the thread may hold a lock that forksafe cannot see. */
+static bool stands_badly(const struct fs_thread *thread, uint32_t state, int loads) {
+    if (state == FS_DETACHED) {
+        return fs_config.opaque[0] != '\0' && fs_load(&thread->depth) == 0 &&
+               !fs_is_safe_point(thread->detached_registers, FS_AT_A_CALL_THAT_MAY_RETURN);
+    }
+    if (thread->owner_id == loads) {
+        return true;
+    }
+    if (thread->by_signal) {
+        return !fs_is_safe_point(thread->registers, FS_INTERRUPTED);
+    }
+    return (fs_program_has_handlers() || fs_config.opaque[0] != '\0') &&
+           !fs_is_safe_point(thread->registers, FS_AT_A_CALL);
+}
+
+/* Lets those go on that stand badly. Returns how many are worth waiting for: one that has stood
+ * badly until a fork's deadline is not, before it has been seen elsewhere. */
+static unsigned release_unsafe(const struct fs_thread *self, bool late) {
     unsigned released = 0;
     int loads = fs_loader_owner();
     FS_EACH_THREAD (thread) {
-        if (thread == self || fs_load_acquire(&thread->state) != FS_SUSPENDED ||
-            fs_load(&thread->pass) != 0) {
+        uint32_t state = fs_load_acquire(&thread->state);
+        if (thread == self || state == FS_ATTACHED || fs_load(&thread->pass) != 0) {
             continue;
         }
-        bool checked = thread->by_signal || fs_program_has_handlers();
-        if ((checked && !fs_is_safe_point(thread->registers, thread->by_signal)) ||
-            thread->owner_id == loads) {
-            let_pass(thread);
-            released++;
+        if (!stands_badly(thread, state, loads)) {
+            thread->outstayed = false;
+            continue;
         }
+        if (state == FS_SUSPENDED) {
+            let_pass(thread);
+        }
+        released += !thread->outstayed;
+        thread->outstayed = thread->outstayed || late;
     }
     return released;
 }
@@ -555,18 +561,14 @@ static void forget_verdicts(void) {
 /* Until the deadline: a thread that was let go may stand badly again. */
 static bool all_stand_well(const struct fs_thread *self, int64_t deadline) {
     uint32_t seen = fs_world_progress_seen();
-    unsigned released = release_unsafe(self);
+    bool late = fs_now() >= deadline;
+    unsigned released = release_unsafe(self, late);
     bool loads = loader_is_busy(self);
-    if (released == 0 && !loads) {
-        return true;
-    }
-    if (fs_now() >= deadline) {
+    if ((released == 0 && !loads) || late) {
         world.loader_outlasted = loads ? fs_loader_owner() : 0;
         return true;
     }
-    if (released == 0) {
-        fs_world_await_progress(seen, deadline);
-    }
+    fs_world_await_progress(seen, deadline);
     return false;
 }
 

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "config.h"
 #include "registry.h"
 
 enum {
@@ -47,6 +48,9 @@ static inline uint32_t fs_detached(struct fs_thread *self) {
         before = fs_stale_state(self, frame);
     }
     self->detached_frame = frame;
+    if (fs_unlikely(fs_config.opaque[0] != '\0')) {
+        fs_save_registers(self->detached_registers);
+    }
     fs_store(&self->state, FS_DETACHED);
     fs_compiler_barrier();
     return before;

@@ -30,36 +30,43 @@ static struct wait wait_begin(struct fs_thread *self, void *cond, void *mutex, c
     return wait;
 }
 
-/* Woken while the world is stopped, and holding nothing but the mutex. */
-static void yield_mutex(struct wait *wait) {
+/* Woken while the world is stopped, and holding nothing but the mutex: gives it back, and takes it
+ * through the gate. */
+static void retake_mutex(const struct wait *wait, uint32_t slot) {
     struct fs_thread *self = wait->self;
-    if (self->depth != 1 || fs_mutex_robust(wait->mutex) || !fs_stop_wanted(self)) {
-        fs_freeze(self);
-        return;
-    }
     int saved_errno = errno;
-    uint32_t slot = fs_leaving(self, wait->mutex);
-    if (fs_released(self, wait->mutex, slot, FS_KIND_MUTEX,
-                    fs_real.pthread_mutex_unlock(wait->mutex)) == 0) {
+    if (fs_real.pthread_mutex_unlock(wait->mutex) != 0) {
+        fs_held(self, wait->mutex, slot);
+    } else {
+        fs_leave(self, wait->mutex, slot);
         slot = fs_enter(self, wait->mutex, FS_KIND_MUTEX, wait->mutex_caller);
         fs_taken(self, wait->mutex, slot, fs_real.pthread_mutex_lock(wait->mutex));
     }
     errno = saved_errno;
 }
 
-static void wait_end(struct wait *wait) {
+static void wait_end(const struct wait *wait) {
     struct fs_thread *self = wait->self;
     if (fs_unlikely(fs_load(&fs_stop) != 0)) {
         fs_freeze(self); /* while it still counts as waiting: in the child it never woke up */
     }
+    uint32_t slot = FS_NO_SLOT;
     if (wait->recorded) {
-        fs_enter_held(self, wait->mutex, FS_KIND_MUTEX, wait->mutex_caller);
+        slot = fs_enter_late(self, wait->mutex, FS_KIND_MUTEX, wait->mutex_caller);
     }
     fs_wait_end(self);
     fs_store(&self->state, wait->before);
     fs_compiler_barrier();
-    if (fs_unlikely(fs_load(&fs_stop) != 0)) {
-        yield_mutex(wait);
+    bool stopped = fs_unlikely(fs_load(&fs_stop) != 0) && fs_stop_wanted(self);
+    if (stopped && wait->recorded && self->depth == 1 && !fs_mutex_robust(wait->mutex)) {
+        retake_mutex(wait, slot);
+        return;
+    }
+    if (wait->recorded) {
+        fs_held(self, wait->mutex, slot);
+    }
+    if (stopped) {
+        fs_freeze(self);
     }
 }
 

@@ -5,8 +5,8 @@
 
 #define DEFINE(type, name, parameters, call, lock, asleep)                                         \
     FS_EXPORT type name parameters {                                                               \
-        FS_CRITICAL_INFO fs_info = {#name, lock##_kin, asleep};                                       \
-        FS_INSIDE(fs_info);                                                                           \
+        FS_CRITICAL_INFO fs_info = {#name, lock##_kin, asleep};                                    \
+        FS_INSIDE(fs_info);                                                                        \
         return call;                                                                               \
     }
 
@@ -19,18 +19,18 @@ static inline void end_list(va_list *list) { va_end(*list); }
     DEFINE(type, name, parameters, fs_real.name arguments, lock, true)
 #define FS_CRITICAL_WHEN(type, name, parameters, arguments, lock, condition)                       \
     FS_EXPORT type name parameters {                                                               \
-        FS_CRITICAL_INFO fs_info = {#name, lock##_kin, false};                                        \
+        FS_CRITICAL_INFO fs_info = {#name, lock##_kin, false};                                     \
         fs_current(); /* fills fs_real */                                                          \
         if (!(condition)) {                                                                        \
             return fs_real.name arguments;                                                         \
         }                                                                                          \
-        FS_INSIDE(fs_info);                                                                           \
+        FS_INSIDE(fs_info);                                                                        \
         return fs_real.name arguments;                                                             \
     }
 #define FS_CRITICAL_VARIADIC(type, name, parameters, last, v, arguments, lock)                     \
     FS_EXPORT type name parameters {                                                               \
-        FS_CRITICAL_INFO fs_info = {#name, lock##_kin, false};                                        \
-        FS_INSIDE(fs_info);                                                                           \
+        FS_CRITICAL_INFO fs_info = {#name, lock##_kin, false};                                     \
+        FS_INSIDE(fs_info);                                                                        \
         __attribute__((cleanup(end_list))) va_list list;                                           \
         va_start(list, last);                                                                      \
         return fs_real.v arguments;                                                                \
@@ -47,3 +47,9 @@ FS_EXPORT sem_t *sem_open(const char *name, int flags, ...) {
     unsigned value = va_arg(list, unsigned);
     return fs_real.sem_open(name, flags, mode, value);
 }
+
+/* The same functions under both names: librt's, and libc's since it took librt in. */
+FS_ALSO_AT(timer_create, "GLIBC_2.3.3");
+FS_ALSO_AT(timer_delete, "GLIBC_2.3.3");
+FS_ALSO_AT(lio_listio, "GLIBC_2.4");
+FS_ALSO_AT(lio_listio64, "GLIBC_2.4");

@@ -100,4 +100,7 @@ static inline void fs_come_out(const struct fs_inside *inside) {
 #define FS_ALSO(alias, name)                                                                       \
     __asm__(".globl " #alias "\n\t.type " #alias ", @function\n\t.set " #alias ", " #name)
 
+/* An exported name of ours under another of its versions, beside the one in exports.map.in. */
+#define FS_ALSO_AT(name, version) __asm__(".symver " #name ", " #name "@" version)
+
 #endif

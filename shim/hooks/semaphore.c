@@ -35,14 +35,14 @@ static int waited_lock(struct fs_thread *self, sem_t *sem, uint32_t slot, int re
  * without having passed the gate: if the world is stopped, it is given back, and taken again as a
  * lock is. Returns false then. */
 static bool recorded_late(struct fs_thread *self, sem_t *sem, const void *caller) {
-    fs_enter_held(self, sem, FS_KIND_SEMAPHORE, caller);
-    fs_compiler_barrier();
+    uint32_t slot = fs_enter_late(self, sem, FS_KIND_SEMAPHORE, caller);
     if (fs_likely(fs_load(&fs_stop) == 0) || !fs_stop_wanted(self)) {
+        fs_held(self, sem, slot);
         return true;
     }
     fs_sem_note_post(sem, self->owner_id);
     fs_real.sem_post(sem);
-    fs_leave(self, sem, self->depth - 1);
+    fs_leave(self, sem, slot);
     return false;
 }
 
@@ -67,8 +67,10 @@ static bool waited(struct fs_thread *self, sem_t *sem, uint32_t before, int resu
         fs_sem_disinherit(sem);                                                                    \
     }                                                                                              \
     if (!fs_sem_is_lock(sem)) {                                                                    \
+        fs_wait_begin(self, FS_KIND_SEMAPHORE, sem, NULL, FS_CALLER());                            \
         uint32_t before = fs_detach(self);                                                         \
         int result = call;                                                                         \
+        fs_wait_over(self);                                                                        \
         if (waited(self, sem, before, result, FS_CALLER())) {                                      \
             return result;                                                                         \
         }                                                                                          \

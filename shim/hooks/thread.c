@@ -85,14 +85,40 @@ FS_EXPORT int thrd_create(thrd_t *handle, thrd_start_t start, void *argument) {
     }                                                                                              \
     return call
 
-FS_EXPORT int pthread_kill(pthread_t handle, int signo) {
-    UNLESS_VANISHED(handle, fs_real.pthread_kill(handle, signo));
+/* glibc holds a lock in the other thread's memory meanwhile (nptl/pthread_kill.c, exit_lock): if
+ * that thread is the one that forks, it could not end in the child. */
+FS_CRITICAL_INFO signalling = {"pthread_kill", "pthread_exit in the first thread", false};
+
+static int kill_by(__typeof__(pthread_kill) *real, pthread_t handle, int signo,
+                   const void *caller) {
+    struct fs_inside inside = fs_go_inside(&signalling, caller);
+    int error = real(handle, signo);
+    fs_come_out(&inside);
+    return error;
 }
+
+FS_EXPORT int pthread_kill(pthread_t handle, int signo) {
+    UNLESS_VANISHED(handle, kill_by(fs_real.pthread_kill, handle, signo, FS_CALLER()));
+}
+
+/* Of a thread that has ended, but was not joined, the older version says ESRCH, the newer 0. */
+FS_EXPORT int fs_pthread_kill_225(pthread_t handle, int signo);
+int fs_pthread_kill_225(pthread_t handle, int signo) {
+    UNLESS_VANISHED(handle, kill_by(fs_real.pthread_kill_225, handle, signo, FS_CALLER()));
+}
+__asm__(".symver fs_pthread_kill_225, pthread_kill@GLIBC_2.2.5, remove");
+
 FS_EXPORT int pthread_sigqueue(pthread_t handle, int signo, const union sigval value) {
     UNLESS_VANISHED(handle, fs_real.pthread_sigqueue(handle, signo, value));
 }
+static int cancel(pthread_t handle, const void *caller) {
+    struct fs_inside inside = fs_go_inside(&signalling, caller);
+    int error = fs_real.pthread_cancel(handle);
+    fs_come_out(&inside);
+    return error;
+}
 FS_EXPORT int pthread_cancel(pthread_t handle) {
-    UNLESS_VANISHED(handle, fs_real.pthread_cancel(handle));
+    UNLESS_VANISHED(handle, cancel(handle, FS_CALLER()));
 }
 
 /* Without a record there is nothing to note, and nothing has vanished. */
@@ -111,8 +137,10 @@ static int joined(pthread_t handle, int error) {
     if (fs_unlikely(fs_is_vanished(handle))) {                                                     \
         return missing;                                                                            \
     }                                                                                              \
+    fs_wait_begin(self, FS_KIND_THREAD, (void *)(uintptr_t)handle, NULL, FS_CALLER());             \
     uint32_t before = fs_detach(self);                                                             \
     int error = joined(handle, call);                                                              \
+    fs_wait_over(self);                                                                            \
     fs_attach(self, before);                                                                       \
     return error
 

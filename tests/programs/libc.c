@@ -462,7 +462,7 @@ static const struct hazard hazards[] = {
     ROW(getgrouplist, RARELY),
     ROW(shadow, HANGS),
     ROW(gethostbyname, HANGS),
-    ROW(getaddrinfo, HANGS),
+    ROW(getaddrinfo, RARELY),
     ROW(getnameinfo, RARELY),
     ROW(services, HANGS),
     ROW(netgroup, HANGS),

@@ -29,7 +29,7 @@ DEFS := $(wildcard shim/*.def shim/hooks/*.def)
 
 TESTS := $(BUILD)/tests
 HAZARDS := $(patsubst tests/programs/%,$(TESTS)/%,$(basename $(wildcard tests/programs/*.c tests/programs/*.cpp)))
-PROGRAMS := $(HAZARDS) $(addprefix $(TESTS)/,unit poold stress scale alloc_storm \
+PROGRAMS := $(HAZARDS) $(addprefix $(TESTS)/,unit poold stress scale syslog_storm alloc_storm \
 	atfork_order libatfork_opened.so urcu urcu-bp)
 
 .PHONY: all
@@ -77,7 +77,7 @@ $(BUILD)/trapping/shim/%.o: shim/%.c
 $(TESTS)/%: tests/programs/%.c $(wildcard tests/programs/*.h)
 	@mkdir -p $(@D)
 	@echo "  CC  $<"
-	@$(CC) $(TEST_CFLAGS) -o $@ $<
+	@$(CC) $(TEST_CFLAGS) -o $@ $< $(TEST_LIBS)
 
 $(TESTS)/%: tests/programs/%.cpp $(wildcard tests/programs/*.h)
 	@mkdir -p $(@D)
@@ -100,6 +100,7 @@ $(eval $(call simple_program,poold,tests/demo/poold.c,))
 $(eval $(call simple_program,stress,tests/stress/stress.c,))
 $(eval $(call simple_program,scale,tests/scale/scale.c,))
 $(eval $(call simple_program,alloc_storm,tests/order/alloc_storm.c,))
+$(eval $(call simple_program,syslog_storm,tests/real/syslog.c,))
 $(eval $(call simple_program,urcu,tests/order/urcu.c,-lurcu-memb -lurcu-common))
 $(eval $(call simple_program,urcu-bp,tests/order/urcu.c,-DFLAVOUR_BP -lurcu-bp -lurcu-common))
 $(eval $(call simple_program,libatfork_linked.so,tests/order/atfork_plugin.c,-fPIC -shared -DPLUGIN=linked))
@@ -110,6 +111,9 @@ $(eval $(call simple_program,private/libprivate.so,tests/plugins/private.c,-fPIC
 $(eval $(call simple_program,libcaller.so,tests/plugins/caller.c,-fPIC -shared '-Wl$(comma)-rpath$(comma)$$$$ORIGIN/private'))
 $(TESTS)/loader: $(TESTS)/libcaller.so $(TESTS)/private/libprivate.so
 $(TESTS)/loader: TEST_CFLAGS += -rdynamic
+$(eval $(call simple_program,libownlocks.so,tests/plugins/ownlocks.c,-fPIC -shared))
+$(TESTS)/opaque: $(TESTS)/libownlocks.so
+$(TESTS)/opaque: TEST_LIBS = -L$(TESTS) -lownlocks '-Wl,-rpath,$$ORIGIN'
 
 # --- what a user runs --------------------------------------------------------------------------
 

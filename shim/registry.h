@@ -99,8 +99,8 @@ struct fs_thread {
     bool wants_fork;    /* waits for its turn to fork; set by itself (fork.c) */
 
     /* Between a parked thread and the forking one (world.c). */
-    uint32_t wake_bit;     /* its bit in futex wake-ups */
-    uint32_t pass;         /* set by the forking thread: go on, though the world is stopped */
+    uint32_t wake_bit; /* its bit in futex wake-ups */
+    uint32_t pass;     /* set by the forking thread: go on, though the world is stopped; world.c */
     const void *registers; /* greg_t[] of where it stands; valid while SUSPENDED, like by_signal */
     bool by_signal;        /* parked by the suspend signal, not at the gate */
     uint32_t asked;        /* suspend signals sent; written by the forking thread */

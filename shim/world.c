@@ -29,6 +29,12 @@ static struct {
     int loader_outlasted;      /* an owner_id: held ld.so's lock until a fork's deadline */
 } world;
 
+/* Values of `pass` in a thread's record. */
+enum {
+    PASS_ONCE = 1, /* go on from here; park again where you next come to */
+    PASS_ALWAYS,   /* until the end of this stop */
+};
+
 enum {
     CHANCES = 3,           /* times that the world is let run for holders that wait for others */
     FIRST_SLICE_MS = 1,    /* the gate stays closed so long, then open as long; doubles */
@@ -70,7 +76,7 @@ static void park(struct fs_thread *self, const void *registers, bool by_signal) 
             break;
         }
         if (fs_now() >= give_up) {
-            fs_store(&self->pass, 1);
+            fs_store(&self->pass, PASS_ALWAYS);
             break;
         }
         fs_futex_wait(&fs_stop, stop, give_up, self->wake_bit);
@@ -95,6 +101,19 @@ static void park_if_wanted(struct fs_thread *self) {
     if (fs_stop_wanted(self) && fs_load(&self->pass) == 0) {
         park_quietly(self);
     }
+}
+
+/* An order to pass was followed. */
+static void passed(struct fs_thread *self) {
+    if (fs_load(&self->pass) == PASS_ONCE) {
+        fs_store(&self->pass, 0);
+    }
+}
+
+/* The thread is not at a lock: it parks, and goes on. */
+static void stop_if_wanted(struct fs_thread *self) {
+    park_if_wanted(self);
+    passed(self);
 }
 
 /* The depth goes up, and then the orders are looked at: pairs with forget_verdicts() and
@@ -122,19 +141,20 @@ __attribute__((noinline)) uint32_t fs_gate(struct fs_thread *self, uintptr_t fra
             park_if_wanted(self);
         }
     } while (!may_pass(self));
+    passed(self);
     return self->depth - 1;
 }
 
 /* Nobody waits for a thread that was found hopeless: it must not go on before the fork. */
 void fs_freeze(struct fs_thread *self) {
     if (fs_load(&self->hopeless)) {
-        park_if_wanted(self);
+        stop_if_wanted(self);
     }
 }
 
 void fs_detach_slow(struct fs_thread *self) {
     if (self->depth == 0) {
-        park_if_wanted(self);
+        stop_if_wanted(self);
     }
 }
 
@@ -143,7 +163,7 @@ void fs_attach_slow(struct fs_thread *self) {
         fs_prune(self, fs_frame());
     }
     if (self->depth == 0) {
-        park_if_wanted(self);
+        stop_if_wanted(self);
     } else {
         fs_freeze(self);
     }
@@ -156,7 +176,10 @@ uint32_t fs_stale_state(struct fs_thread *self, uintptr_t frame) {
     return frame < self->detached_frame || fs_on_signal_stack() ? FS_DETACHED : FS_ATTACHED;
 }
 
-void fs_suspend_here(struct fs_thread *self, const void *registers) { park(self, registers, true); }
+void fs_suspend_here(struct fs_thread *self, const void *registers) {
+    park(self, registers, true);
+    passed(self);
+}
 
 /* --- the gate -------------------------------------------------------------------------------- */
 
@@ -182,7 +205,7 @@ static void open_gate(void) {
 }
 
 static void let_pass(struct fs_thread *thread) {
-    fs_store(&thread->pass, 1);
+    fs_store(&thread->pass, PASS_ONCE);
     __atomic_add_fetch(&fs_stop, FS_STOP_STEP, __ATOMIC_SEQ_CST);
     fs_futex_wake(&fs_stop, thread->wake_bit);
 }

@@ -169,10 +169,15 @@ void fs_attach_slow(struct fs_thread *self) {
     }
 }
 
-/* A blocking call begins in a thread that is not ATTACHED: a signal handler blocks inside a
- * blocking call, or the last one was left by a longjmp, an exception or cancellation. Then its
- * frame is gone: we stand above it. The addresses of two stacks do not compare. */
-uint32_t fs_stale_state(struct fs_thread *self, uintptr_t frame) {
+/* A blocking call begins in a thread that holds something, or that is not ATTACHED. The first may be
+ * calls that were jumped out of. The second: a signal handler blocks inside a blocking call, or the
+ * last one was left by a longjmp, an exception or cancellation; then its frame is gone: we stand
+ * above it. The addresses of two stacks do not compare. */
+uint32_t fs_state_before(struct fs_thread *self, uintptr_t frame) {
+    fs_prune_calls(self, frame);
+    if (self->state == FS_ATTACHED) {
+        return FS_ATTACHED;
+    }
     return frame < self->detached_frame || fs_on_signal_stack() ? FS_DETACHED : FS_ATTACHED;
 }
 

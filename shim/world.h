@@ -37,15 +37,15 @@ void fs_freeze(struct fs_thread *self);
 /* The two slow ends of a blocking call. Keep errno. */
 void fs_detach_slow(struct fs_thread *self);
 void fs_attach_slow(struct fs_thread *self);
-uint32_t fs_stale_state(struct fs_thread *self, uintptr_t frame);
+uint32_t fs_state_before(struct fs_thread *self, uintptr_t frame);
 
 /* ATTACHED -> DETACHED. Returns the state to go back to, which is DETACHED where a signal handler
  * blocks inside a blocking call. */
 static inline uint32_t fs_detached(struct fs_thread *self) {
     uint32_t before = self->state;
     uintptr_t frame = fs_frame();
-    if (fs_unlikely(before != FS_ATTACHED)) {
-        before = fs_stale_state(self, frame);
+    if (fs_unlikely(before != FS_ATTACHED || self->depth != 0)) {
+        before = fs_state_before(self, frame);
     }
     self->detached_frame = frame;
     if (fs_unlikely(fs_config.opaque[0] != '\0')) {

@@ -5,6 +5,8 @@
  */
 #include "hazard.h"
 
+#include <link.h>
+
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -554,7 +556,47 @@ using std::shared_mutex;
 using std::shared_timed_mutex;
 using std::timed_mutex;
 
+/* ---- an exception out of a callback that libc made under a lock ---- */
+
+hz_event thrown;
+
+int throws(dl_phdr_info *, size_t, void *) { throw std::runtime_error("out of the callback"); }
+
+int throws_out_of_callback(void *) {
+    try {
+        dl_iterate_phdr(throws, nullptr);
+    } catch (const std::runtime_error &) {
+        hz_post(&thrown);
+        hz_await(&go_on, 1);
+        return HZ_OK;
+    }
+    return HZ_WRONG;
+}
+
+int count_module(dl_phdr_info *, size_t, void *count) {
+    ++*static_cast<unsigned *>(count);
+    return 0;
+}
+
+int iterates(void *) {
+    unsigned modules = 0;
+    dl_iterate_phdr(count_module, &modules);
+    HZ_TRUE(modules >= 2);
+    return HZ_OK;
+}
+
+int callback_throws(const void *) {
+    hz_thread thread;
+    hz_start(&thread, throws_out_of_callback, nullptr);
+    hz_await(&thrown, 1);
+    HZ_TRY(hz_children(3, iterates, nullptr));
+    hz_post(&go_on);
+    return hz_finish(&thread);
+}
+
 const struct hazard hazards[] = {
+    HAZARD("cxx_callback_throws", callback_throws, OK,
+           "another thread has thrown out of dl_iterate_phdr's callback"),
     HAZARD("cxx_static", static_under_construction, HANGS,
            "function-local static under construction in a vanished thread"),
     HAZARD("cxx_static_waited_for", static_waited_for, HANGS,

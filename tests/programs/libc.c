@@ -404,6 +404,46 @@ static int prepare_storm(const void *arg) {
     return storm_run(arg);
 }
 
+/* ---- the program's own code inside libc ---- */
+
+static pid_t (*inside_cookie)(void);
+static pid_t forked_inside = -1;
+
+static ssize_t write_forking(void *cookie, const char *data, size_t size) {
+    (void)cookie, (void)data;
+    if (inside_cookie != NULL) {
+        forked_inside = inside_cookie();
+    }
+    return (ssize_t)size;
+}
+
+static FILE *open_cookie(void) {
+    FILE *stream = fopencookie(NULL, "w", (cookie_io_functions_t){.write = write_forking});
+    HZ_SETUP(stream != NULL);
+    fputc('x', stream);
+    return stream;
+}
+
+static int flushes_all(void *arg) {
+    (void)arg;
+    HZ_IS(fflush(NULL), 0);
+    HZ_TRUE(fopen("/dev/null", "r") != NULL);
+    return HZ_OK;
+}
+
+static int cookie_forks(const void *arg) {
+    (void)arg;
+    open_cookie();
+    inside_cookie = fork;
+    HZ_IS(fflush(NULL), 0);
+    inside_cookie = NULL;
+    if (forked_inside == 0) {
+        hz_end_with(flushes_all, NULL);
+    }
+    HZ_TRY(hz_wait(forked_inside));
+    return flushes_all(NULL);
+}
+
 #define STORM(id, forks) static const struct storm storm_##id = {call_##id, forks}
 #define ROW(id, bare)                                                                              \
     HAZARD_CHANCE("libc_" #id, prepare_storm, &storm_##id, bare, #id " in three other threads")
@@ -454,6 +494,8 @@ STORM(pthread_kill, FORKS);
 STORM(backtrace, FEW);
 
 static const struct hazard hazards[] = {
+    HAZARD("libc_cookie_forks", cookie_forks, OK,
+           "fork in a fopencookie function, in fflush(NULL)"),
     ROW(getpwnam, HANGS),
     ROW(getpwnam_r, RARELY),
     ROW(getpwuid, HANGS),

@@ -158,7 +158,7 @@ static int child_goes_on(void *arg) {
 }
 
 static int run_on(const void *arg) {
-    struct storm storm = *(const struct storm *)arg;
+    struct storm storm = storm_wanted(arg);
     struct hz_thread threads[STORM_THREADS];
     set_zone();
     for (int i = 0; i < STORM_THREADS; i++) {

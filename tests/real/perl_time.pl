@@ -1,5 +1,5 @@
-# Three threads call localtime, strftime and mktime, one each; the main thread or a fourth one forks
-# children that call all three.
+# Threads call localtime, strftime, mktime, tzset, setlocale, gethostbyname and getpwnam, one each; the
+# main thread or another one forks children that call them all.
 #
 #   perl_time.pl main|thread FORKS LIMIT_S MAX_HUNG
 #
@@ -23,9 +23,15 @@ my $text = POSIX::strftime('%Y-%m-%d %H:%M:%S', @fields);
 sub same_localtime { my @now = localtime($moment); return "@now" eq "@fields" }
 sub same_strftime { return POSIX::strftime('%Y-%m-%d %H:%M:%S', @fields) eq $text }
 sub same_mktime { return POSIX::mktime(@fields) == $moment }
-sub all_the_same { return same_localtime() && same_strftime() && same_mktime() }
+sub does_tzset { POSIX::tzset(); return 1 }
+sub does_setlocale { return defined POSIX::setlocale(POSIX::LC_ALL(), 'C') }
+sub does_gethostbyname { return defined gethostbyname('127.0.0.1') }
+sub does_getpwnam { return (getpwnam('root'))[2] == 0 }
+my @calls = (\&same_localtime, \&same_strftime, \&same_mktime, \&does_tzset, \&does_setlocale,
+    \&does_gethostbyname, \&does_getpwnam);
+sub all_the_same { $_->() or return 0 for @calls; return 1 }
 
-my @threads = map { busy_threads(1, $_) } \&same_localtime, \&same_strftime, \&same_mktime;
+my @threads = map { busy_threads(1, $_) } @calls;
 if ($from eq 'main') {
     fork_loop(@ARGV, \&all_the_same);
 } else {

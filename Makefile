@@ -130,8 +130,9 @@ test:
 
 stress:
 	@scripts/setup test
-	@$(MAKE) --no-print-directory $(CHECKED) $(TESTS)/stress
+	@$(MAKE) --no-print-directory $(CHECKED) $(PROGRAMS)
 	@tests/stress/run $(LIBRARY) $(TESTS) $(SECONDS)
+	@STORM_FORKS=2000 tests/hazards $(TESTS) $(LIBRARY) 'storm_*' 'libc_*' 'loader_*storm'
 
 lint:
 	@scripts/setup lint

@@ -36,7 +36,8 @@ enum {
     CHILD_SLOTS = 8, // the program's own unreaped children at one time
     SLOTS = 32,      // and those of all generations
     PING_PONGS = 3,
-    SAID_MAX = 40 // after that many failure lines only the counts go on
+    SLOWEST_FORK_MS = 4500, // below the deadline that run sets: nobody holds anything for long
+    SAID_MAX = 40           // after that many failure lines only the counts go on
 };
 
 // ---- What all processes share ----
@@ -976,9 +977,14 @@ static void maybe_fork(struct self *s) {
         slot_free(slot);
         return;
     }
+    int64_t start = watch_now_ms();
     pid_t pid = fork();
     if (pid == 0) {
         child(s, slot);
+    }
+    int64_t took = watch_now_ms() - start;
+    if (took > SLOWEST_FORK_MS) {
+        count(&shared->failed, "fork took %ld ms", (long)took);
     }
     rounds_go();
     if (pid < 0) {

@@ -278,10 +278,16 @@ static int call_glob(void) {
 
 /* ---- processes, exits, streams ---- */
 
-static void at_exit(void) {}
+int __cxa_atexit(void (*function)(void *), void *argument, void *module);
+void __cxa_finalize(void *module);
 
+static void at_exit(void *unused) { (void)unused; }
+
+/* What atexit does in a library, and what takes it back when that is unloaded. */
 static int call_atexit(void) {
-    HZ_IS(atexit(at_exit), 0);
+    static __thread char module;
+    HZ_IS(__cxa_atexit(at_exit, NULL, &module), 0);
+    __cxa_finalize(&module);
     return HZ_OK;
 }
 

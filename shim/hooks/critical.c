@@ -10,8 +10,6 @@
         return call;                                                                               \
     }
 
-static inline void end_list(va_list *list) { va_end(*list); }
-
 #define FS_CRITICAL_LOCK(lock, kin) static const char lock##_kin[] = kin;
 #define FS_CRITICAL(type, name, parameters, arguments, lock)                                       \
     DEFINE(type, name, parameters, fs_real.name arguments, lock, false)
@@ -31,9 +29,20 @@ static inline void end_list(va_list *list) { va_end(*list); }
     FS_EXPORT type name parameters {                                                               \
         FS_CRITICAL_INFO fs_info = {#name, lock##_kin, false};                                     \
         FS_INSIDE(fs_info);                                                                        \
-        __attribute__((cleanup(end_list))) va_list list;                                           \
+        va_list list;                                                                              \
         va_start(list, last);                                                                      \
-        return fs_real.v arguments;                                                                \
+        type result = fs_real.v arguments;                                                         \
+        va_end(list);                                                                              \
+        return result;                                                                             \
+    }
+#define FS_CRITICAL_VARIADIC_VOID(name, parameters, last, v, arguments, lock)                      \
+    FS_EXPORT void name parameters {                                                               \
+        FS_CRITICAL_INFO fs_info = {#name, lock##_kin, false};                                     \
+        FS_INSIDE(fs_info);                                                                        \
+        va_list list;                                                                              \
+        va_start(list, last);                                                                      \
+        fs_real.v arguments;                                                                       \
+        va_end(list);                                                                              \
     }
 #include "critical.def"
 
@@ -41,10 +50,11 @@ static inline void end_list(va_list *list) { va_end(*list); }
 FS_EXPORT sem_t *sem_open(const char *name, int flags, ...) {
     FS_CRITICAL_INFO fs_info = {"sem_open", sem_mappings_lock_kin, false};
     FS_INSIDE(fs_info);
-    __attribute__((cleanup(end_list))) va_list list;
+    va_list list;
     va_start(list, flags);
     mode_t mode = va_arg(list, mode_t);
     unsigned value = va_arg(list, unsigned);
+    va_end(list);
     return fs_real.sem_open(name, flags, mode, value);
 }
 

@@ -97,6 +97,7 @@ struct fs_thread {
     uintptr_t detached_frame;
     bool masks_suspend; /* the program believes that this thread blocks the suspend signal */
     bool wants_fork;    /* waits for its turn to fork; set by itself (fork.c) */
+    bool opened_unseen; /* has called dlopen without an entry; set by itself (hooks/loader.c) */
 
     /* Between a parked thread and the forking one (world.c). */
     uint32_t wake_bit; /* its bit in futex wake-ups */

@@ -510,8 +510,8 @@ static unsigned release_unsafe(const struct fs_thread *self, bool late) {
     return released;
 }
 
-/* Somebody is inside ld.so without an entry that says so: dlopen was entered past its hook
- * (hooks/loader.c), or a thread-local variable of a module is used for the first time. */
+/* Somebody is inside dlopen without an entry that says so: it was entered past its hook. Others that
+ * hold the loader's lock only look something up. */
 static bool loader_is_busy(const struct fs_thread *self) {
     int owner = fs_loader_owner();
     if (owner == 0 || owner == self->owner_id || owner == world.loader_outlasted) {
@@ -519,10 +519,10 @@ static bool loader_is_busy(const struct fs_thread *self) {
     }
     FS_EACH_THREAD (thread) {
         if (thread->owner_id == owner) {
-            return fs_load(&thread->depth) == 0; /* else it was waited for */
+            return fs_load(&thread->opened_unseen) && fs_load(&thread->depth) == 0;
         }
     }
-    return true;
+    return false;
 }
 
 static void read_name(struct fs_thread *thread) {

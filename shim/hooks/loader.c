@@ -94,8 +94,9 @@ static void *inside_dlmopen(Lmid_t space, const char *file, int mode) {
     return fs_real.dlmopen(space, file, mode);
 }
 
-/* Parks the caller if it is to park, and leaves it as it was. */
+/* Parks the caller if it is to park. Then it goes on as it was. */
 static void pass_gate(struct fs_thread *self) {
+    fs_store(&self->opened_unseen, true);
     uint32_t slot = fs_raise_depth(self);
     fs_store(&self->depth, slot);
 }

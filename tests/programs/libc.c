@@ -34,7 +34,7 @@
 #include <wchar.h>
 #include <wordexp.h>
 
-enum { FORKS = 200, FEW = 60 };
+enum { FORKS = 200 };
 
 static pthread_t forker;
 static pid_t starter;
@@ -366,6 +366,28 @@ static int call_sem_open(void) {
     return HZ_OK;
 }
 
+/* All threads look through one directory, from its beginning. */
+static DIR *shared_directory;
+
+static int call_readdir(void) {
+    rewinddir(shared_directory);
+    readdir(shared_directory);
+    return HZ_OK;
+}
+
+/* glibc tells every other thread, the one that forks too, and waits for it. */
+static int call_seteuid(void) {
+    HZ_IS(seteuid(geteuid()), 0);
+    return HZ_OK;
+}
+
+static int call_fgetpwent(void) {
+    FILE *file = fopen("/etc/passwd", "re");
+    HZ_TRUE(file != NULL && fgetpwent(file) != NULL);
+    HZ_IS(fclose(file), 0);
+    return HZ_OK;
+}
+
 static int call_key_create(void) {
     pthread_key_t key;
     HZ_IS(pthread_key_create(&key, NULL), 0);
@@ -407,6 +429,8 @@ static int prepare_storm(const void *arg) {
     HZ_SETUP(cookie_stream != NULL);
     HZ_SETUP(regcomp(&shared_regex, "^\\(a*\\)*b$", 0) == 0);
     HZ_SETUP(setenv("MSGVERB", "", 1) == 0);
+    shared_directory = opendir("/etc");
+    HZ_SETUP(shared_directory != NULL);
     return storm_run(arg);
 }
 
@@ -460,12 +484,12 @@ STORM(getpwuid, FORKS);
 STORM(getpwent, FORKS);
 STORM(getgrnam, FORKS);
 STORM(getgrouplist, FORKS);
-STORM(shadow, FEW);
+STORM(shadow, FORKS);
 STORM(gethostbyname, FORKS);
 STORM(getaddrinfo, FORKS);
-STORM(getnameinfo, FEW);
-STORM(services, FEW);
-STORM(netgroup, FEW);
+STORM(getnameinfo, FORKS);
+STORM(services, FORKS);
+STORM(netgroup, FORKS);
 STORM(fstab, FORKS);
 STORM(utmp, FORKS);
 STORM(getlogin, FORKS);
@@ -484,20 +508,23 @@ STORM(swprintf, FORKS);
 STORM(fmtmsg, FORKS);
 STORM(register_printf, FORKS);
 STORM(regexec, FORKS);
-STORM(wordexp, FEW);
+STORM(wordexp, FORKS);
 STORM(glob, FORKS);
-STORM(atexit, FEW);
-STORM(popen, FEW);
-STORM(system, FEW);
-STORM(flush_all, FEW);
-STORM(flush_cookie, FEW);
+STORM(atexit, FORKS);
+STORM(popen, FORKS);
+STORM(system, FORKS);
+STORM(flush_all, FORKS);
+STORM(flush_cookie, FORKS);
 STORM(timer, FORKS);
-STORM(aio, FEW);
+STORM(aio, FORKS);
 STORM(sem_open, FORKS);
-STORM(key_create, FEW);
-STORM(pthread_create, FEW);
+STORM(readdir, FORKS);
+STORM(seteuid, FORKS);
+STORM(fgetpwent, FORKS);
+STORM(key_create, FORKS);
+STORM(pthread_create, FORKS);
 STORM(pthread_kill, FORKS);
-STORM(backtrace, FEW);
+STORM(backtrace, FORKS);
 
 static const struct hazard hazards[] = {
     HAZARD("libc_cookie_forks", cookie_forks, OK,
@@ -542,6 +569,9 @@ static const struct hazard hazards[] = {
     ROW(timer, RARELY),
     ROW(aio, OK),
     ROW(sem_open, HANGS),
+    ROW(readdir, HANGS),
+    ROW(seteuid, RARELY),
+    ROW(fgetpwent, HANGS),
     ROW(key_create, OK),
     ROW(pthread_create, OK),
     ROW(pthread_kill, HANGS),

@@ -32,8 +32,12 @@ HAZARDS := $(patsubst tests/programs/%,$(TESTS)/%,$(basename $(wildcard tests/pr
 PROGRAMS := $(HAZARDS) $(addprefix $(TESTS)/,unit poold stress scale syslog_storm alloc_storm \
 	atfork_order libatfork_opened.so urcu urcu-bp)
 
-.PHONY: all
+.PHONY: all compiler
 all: $(LIBRARY)
+
+$(SHIM_OBJECTS): | compiler
+compiler:
+	@command -v $(firstword $(CC)) >/dev/null || { echo "make: no C compiler ($(CC)); scripts/setup build installs one" >&2; exit 1; }
 
 # --- the library -------------------------------------------------------------------------------
 
@@ -120,17 +124,17 @@ $(TESTS)/opaque: TEST_LIBS = -L$(TESTS) -lownlocks '-Wl,-rpath,$$ORIGIN'
 .PHONY: demo test stress lint install uninstall clean
 demo:
 	@scripts/setup demo
-	@$(MAKE) --no-print-directory $(LIBRARY) $(TESTS)/poold
+	@$(MAKE) --no-print-directory -s $(LIBRARY) $(TESTS)/poold
 	@scripts/demo $(TESTS) $(LIBRARY)
 
 test:
 	@scripts/setup test
-	@$(MAKE) --no-print-directory -j2 $(CHECKED) $(PROGRAMS)
+	@$(MAKE) --no-print-directory -s -j2 $(CHECKED) $(PROGRAMS)
 	@tests/run $(TESTS) $(LIBRARY)
 
 stress:
 	@scripts/setup test
-	@$(MAKE) --no-print-directory $(CHECKED) $(PROGRAMS)
+	@$(MAKE) --no-print-directory -s $(CHECKED) $(PROGRAMS)
 	@tests/stress/run $(LIBRARY) $(TESTS) $(SECONDS)
 	@STORM_FORKS=2000 tests/hazards $(TESTS) $(LIBRARY) 'storm_*' 'libc_*' 'loader_*storm'
 

@@ -57,6 +57,14 @@ static inline void fs_come_out(const struct fs_inside *inside) {
     }
 }
 
+/* True if a signal handler forked in the middle of the call, and we are the child: then the call may
+ * have compared the caller's new identity with its old one, and failed for that alone. */
+static inline bool fs_failed_by_fork(const struct fs_thread *self, const void *object,
+                                     uint32_t slot, int error) {
+    return fs_unlikely(error != 0) && slot < fs_entry_count(self) &&
+           self->entries[slot].object == (void *)((uintptr_t)object | FS_FORKED);
+}
+
 /* The whole body of a hook that takes or releases a lock and returns 0 or an error number. */
 #define FS_TAKE_AS(phase, kind, object, call)                                                      \
     struct fs_thread *self = fs_current();                                                         \
@@ -64,7 +72,11 @@ static inline void fs_come_out(const struct fs_inside *inside) {
         return call;                                                                               \
     }                                                                                              \
     uint32_t slot = fs_enter_as(self, object, kind, FS_CALLER(), phase);                           \
-    return fs_taken(self, object, slot, call)
+    int error = call;                                                                              \
+    if (fs_failed_by_fork(self, object, slot, error)) {                                            \
+        error = call;                                                                              \
+    }                                                                                              \
+    return fs_taken(self, object, slot, error)
 #define FS_TAKE(kind, object, call) FS_TAKE_AS(FS_TAKING, kind, object, call)
 #define FS_TRY(kind, object, call) FS_TAKE_AS(FS_TRYING, kind, object, call)
 
@@ -74,7 +86,11 @@ static inline void fs_come_out(const struct fs_inside *inside) {
         return call;                                                                               \
     }                                                                                              \
     uint32_t slot = fs_leaving(self, object);                                                      \
-    return fs_released(self, object, slot, kind, call)
+    int error = call;                                                                              \
+    if (fs_failed_by_fork(self, object, slot, error)) {                                            \
+        error = call;                                                                              \
+    }                                                                                              \
+    return fs_released(self, object, slot, kind, error)
 
 /* ... that only passes through a section of libc which must not be cut by a fork. */
 #define FS_PASS(kind, object, call)                                                                \

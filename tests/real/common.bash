@@ -64,7 +64,8 @@ need() { # COMMAND...
 # $scratch/NAME.out and .err. Sets $group, whose leader passes on the command's exit status.
 start() { # NAME SECONDS bare|preloaded COMMAND...
     local half=(-u LD_PRELOAD)
-    [[ $3 == bare ]] || half=("LD_PRELOAD=$lib")
+    # The deadline is long, since a busy machine may leave a thread inside a lock for a while.
+    [[ $3 == bare ]] || half=("LD_PRELOAD=$lib" FORKSAFE_DEADLINE_MS=10000)
     set -m
     timeout --foreground -s KILL "$2" env "${half[@]}" "${@:4}" \
         </dev/null >"$scratch/$1.out" 2>"$scratch/$1.err" &

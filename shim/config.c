@@ -32,6 +32,10 @@ const struct fs_option fs_options[] = {
      "modules with locks of their own, ':' between: no thread is stopped inside them"},
     {"FORKSAFE_SEM", FS_OPTION_CHOICE, FIELD(semaphores), semaphore_names, 0, 0, "auto",
      "auto: a semaphore used as a lock is given back in the child; off: never"},
+    {"FORKSAFE_REPORT", FS_OPTION_LIST, FIELD(report), NULL, 0, FS_REPORT_MAX, "",
+     "a path: a JSON object a line for each fork, appended ('%p' is the process); '-': text of "
+     "every "
+     "fork on stderr; unset: a line on stderr for each forced hold"},
 };
 const size_t fs_option_count = sizeof fs_options / sizeof *fs_options;
 
@@ -180,7 +184,29 @@ static void describe_values(const struct fs_option *option, char *to, size_t siz
         snprintf(to, size, "a signal such as SIGUSR2, RTMIN+5 or 50");
         break;
     case FS_OPTION_LIST:
-        snprintf(to, size, "a list under %d bytes", option->maximum);
+        snprintf(to, size, "text under %d bytes", option->maximum);
+        break;
+    }
+}
+
+void fs_option_text(const struct fs_option *option, const struct fs_config *config, char *to,
+                    size_t size) {
+    const void *field = (const char *)config + option->offset;
+    struct fs_text text = fs_text(to, size);
+    switch (option->kind) {
+    case FS_OPTION_CHOICE:
+        fs_text_string(&text, option->choices[*(const int *)field]);
+        break;
+    case FS_OPTION_SIGNAL:
+        if (*(const int *)field == 0) {
+            break;
+        }
+        /* fall through */
+    case FS_OPTION_NUMBER:
+        fs_text_number(&text, *(const int *)field);
+        break;
+    case FS_OPTION_LIST:
+        fs_text_string(&text, field);
         break;
     }
 }

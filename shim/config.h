@@ -11,7 +11,7 @@ enum fs_mode { FS_MODE_REPAIR, FS_MODE_OFF };
 enum fs_suspend { FS_SUSPEND_SIGNAL, FS_SUSPEND_GATE };
 enum fs_semaphores { FS_SEM_AUTO, FS_SEM_OFF };
 
-enum { FS_OPAQUE_MAX = 1024 };
+enum { FS_OPAQUE_MAX = 1024, FS_REPORT_MAX = 1024, FS_OPTION_TEXT_MAX = 1024 };
 
 struct fs_config {
     int mode;                   /* enum fs_mode */
@@ -20,6 +20,7 @@ struct fs_config {
     int signal;                 /* the suspend signal; 0: one that the program does not use */
     int semaphores;             /* enum fs_semaphores */
     char opaque[FS_OPAQUE_MAX]; /* module names with ':' between, or "" */
+    char report[FS_REPORT_MAX]; /* a path, "-", or "" */
 };
 
 extern struct fs_config fs_config;
@@ -46,6 +47,10 @@ extern const size_t fs_option_count;
  * one line, without a newline, and its default is used. */
 void fs_config_read(struct fs_config *config, const char *(*lookup)(const char *name),
                     void (*complain)(const char *line));
+
+/* The option's value in `config`, as a user would write it. */
+void fs_option_text(const struct fs_option *option, const struct fs_config *config, char *to,
+                    size_t size);
 
 /* Fills fs_config from the process's environment, or from nothing at all in a program that runs
  * with more rights than its caller (AT_SECURE). Complaints go to stderr. */

@@ -1,5 +1,6 @@
 #include "fork.h"
 
+#include "event.h"
 #include "real.h"
 #include "repair.h"
 #include "sys.h"
@@ -36,6 +37,7 @@ void fs_fork_turn_give(struct fs_thread *self) {
 }
 
 static void stop(struct fs_thread *self) {
+    fs_event_prepare();
     turn.saved = fs_signals_block();
     fs_world_stop(self);
 }

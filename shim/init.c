@@ -4,6 +4,7 @@
 
 #include "arch.h"
 #include "config.h"
+#include "event.h"
 #include "fork.h"
 #include "layout.h"
 #include "loader.h"
@@ -29,6 +30,7 @@ void fs_init(void) {
     fs_registry_init();
     fs_loader_init();
     fs_fork_init();
+    fs_event_config();
 }
 
 void fs_init_threads(void) {

@@ -155,6 +155,11 @@ bool fs_entry_live(const struct fs_thread *thread, const struct fs_entry *entry)
     return copy.phase != FS_HELD || fs_layout_held_by(copy.kind, copy.object, thread);
 }
 
+bool fs_call_was_cut(const struct fs_entry *entry) {
+    const struct fs_critical *call = entry->object;
+    return call->kin != NULL && (!call->idle_asleep || entry->outlasted != 0);
+}
+
 static bool is_held(const struct fs_entry *entry) {
     uint8_t phase = fs_load(&entry->phase);
     return phase == FS_HELD || phase == FS_RELEASING;

@@ -218,6 +218,10 @@ static inline uint32_t fs_entry_count(const struct fs_thread *thread) {
  * thread holds it. Reads doubtful memory safely. */
 bool fs_entry_live(const struct fs_thread *thread, const struct fs_entry *entry);
 
+/* In the child, of a critical call that a vanished thread was inside: true if it may have held its lock.
+ * Of a call that is idle while it sleeps nobody can tell any more whether it slept. */
+bool fs_call_was_cut(const struct fs_entry *entry);
+
 /* How many of the thread's entries for `object` are held; write holds of a rwlock do not count
  * as read holds. */
 uint32_t fs_hold_count(const struct fs_thread *thread, const void *object, enum fs_kind kind);

@@ -127,6 +127,7 @@ struct fs_thread {
     uint8_t exit_rounds;
     bool detached;          /* nobody will join it; under the registry's lock once it runs */
     char name[FS_NAME_MAX]; /* filled before a fork that forces its holds */
+    uintptr_t stood_at;     /* likewise: its instruction pointer, or 0; only with FORKSAFE_REPORT */
 
     struct fs_thread *next_free;
     struct fs_entry

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "config.h"
+#include "event.h"
 #include "inventory.h"
 #include "layout.h"
 #include "loader.h"
@@ -211,21 +212,11 @@ static void repair_guard(const struct fs_thread *vanished, const struct fs_entry
     }
 }
 
-/* A lock of libc's own is out of reach. Of a call that is idle while it sleeps, the child cannot
- * tell whether it slept. */
-static void repair_critical(const struct fs_thread *vanished, const struct fs_entry *entry,
-                            const struct child *child) {
-    const struct fs_critical *call = entry->object;
-    if (call->kin != NULL && (!call->idle_asleep || entry->outlasted != 0)) {
-        fs_report_cut(vanished, entry, child->by_fork);
-    }
-}
-
 /* --- all of it ------------------------------------------------------------------------------- */
 
 static void repair_entry(const struct fs_thread *vanished, const struct fs_entry *entry,
                          const struct child *child) {
-    if (entry->phase == FS_RESERVED || !fs_layout_known(entry->kind)) {
+    if (!fs_layout_known(entry->kind)) {
         return;
     }
     switch (entry->kind) {
@@ -248,8 +239,10 @@ static void repair_entry(const struct fs_thread *vanished, const struct fs_entry
     case FS_KIND_COND:
         repair_cond(entry->object, child);
         break;
-    case FS_KIND_CRITICAL:
-        repair_critical(vanished, entry, child);
+    case FS_KIND_CRITICAL: /* a lock of libc's own is out of reach */
+        if (fs_call_was_cut(entry)) {
+            fs_report_cut(vanished, entry, child->by_fork);
+        }
         break;
     default: /* glibc repairs pthread_once and FILE locks itself */
         break;
@@ -340,15 +333,21 @@ void fs_repair_child(struct fs_thread *survivor, bool by_fork) {
     FS_EACH_VANISHED (thread) {
         drop_disproved(thread);
     }
+    fs_event_begin();
     FS_EACH_VANISHED (thread) {
         uint32_t count = fs_entry_count(thread);
         for (uint32_t slot = 0; slot < count; slot++) {
-            repair_entry(thread, &thread->entries[slot], &child);
+            if (thread->entries[slot].phase != FS_RESERVED) {
+                fs_event_entry(thread, &thread->entries[slot]);
+                repair_entry(thread, &thread->entries[slot], &child);
+            }
         }
         for (uint32_t i = 0; i < thread->wait_count && i < FS_INLINE_WAITS; i++) {
+            fs_event_wait(thread, &thread->waits[i]);
             repair_wait(thread, &thread->waits[i], &child);
         }
     }
     reown_all(&child);
     fs_loader_repair(child.old_id, child.new_id);
+    fs_event_end();
 }

@@ -139,8 +139,7 @@ const char *fs_kind_name(uint8_t kind) {
     return kind < FS_KIND_COUNT ? names[kind] : "object";
 }
 
-/* "forksafe: process 12 (forked by 11): " */
-static struct fs_text begin_line(char *buffer, size_t size) {
+struct fs_text fs_report_begin(char *buffer, size_t size) {
     struct fs_text text = fs_text(buffer, size);
     fs_text_string(&text, "forksafe: process ");
     fs_text_number(&text, fs_syscall0(SYS_getpid));
@@ -150,7 +149,7 @@ static struct fs_text begin_line(char *buffer, size_t size) {
     return text;
 }
 
-static void add_thread(struct fs_text *text, const struct fs_thread *thread) {
+void fs_text_thread(struct fs_text *text, const struct fs_thread *thread) {
     fs_text_string(text, "thread \"");
     fs_text_string(text, thread->name);
     fs_text_string(text, "\" (tid ");
@@ -160,12 +159,12 @@ static void add_thread(struct fs_text *text, const struct fs_thread *thread) {
 
 void fs_report_forced(const struct fs_thread *holder, const struct fs_entry *entry, bool symbols) {
     char buffer[LINE_MAX_BYTES];
-    struct fs_text text = begin_line(buffer, sizeof buffer);
+    struct fs_text text = fs_report_begin(buffer, sizeof buffer);
     fs_text_string(&text, fs_kind_name(entry->kind));
     fs_text_string(&text, " ");
     fs_text_address(&text, entry->object, symbols);
     fs_text_string(&text, " was held by ");
-    add_thread(&text, holder);
+    fs_text_thread(&text, holder);
     fs_text_string(&text, ", taken at ");
     fs_text_address(&text, entry->caller, symbols);
     fs_text_string(&text, ": released here, the data under it may be torn");
@@ -175,8 +174,8 @@ void fs_report_forced(const struct fs_thread *holder, const struct fs_entry *ent
 void fs_report_cut(const struct fs_thread *holder, const struct fs_entry *entry, bool symbols) {
     const struct fs_critical *call = entry->object;
     char buffer[LINE_MAX_BYTES];
-    struct fs_text text = begin_line(buffer, sizeof buffer);
-    add_thread(&text, holder);
+    struct fs_text text = fs_report_begin(buffer, sizeof buffer);
+    fs_text_thread(&text, holder);
     fs_text_string(&text, " was inside ");
     fs_text_string(&text, call->name);
     fs_text_string(&text, ", called at ");

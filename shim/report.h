@@ -28,8 +28,14 @@ void fs_text_hex(struct fs_text *text, uintptr_t number);
  * dynamic linker's lock is free. */
 void fs_text_address(struct fs_text *text, const void *address, bool symbols);
 
+/* 'thread "worker" (tid 4711)'. */
+void fs_text_thread(struct fs_text *text, const struct fs_thread *thread);
+
 /* Remembers what descriptor 2 is. */
 void fs_report_init(void);
+
+/* Begins a line about a fork, in the child: "forksafe: process 12 (forked by 11): ". */
+struct fs_text fs_report_begin(char *buffer, size_t size);
 
 /* Writes the line and a newline. */
 void fs_report_line(const char *line);

@@ -233,16 +233,36 @@ void fs_safepoint_init(void) {
 
 /* --- the walk -------------------------------------------------------------------------------- */
 
+static bool begin_walk(unw_cursor_t *cursor, const greg_t *registers, bool may_go) {
+    memset(readable_pages, 0xff, sizeof readable_pages); /* no page has such an address */
+    stack_may_go = may_go;
+    return unwinder.space != NULL &&
+           unwinder.init_remote(cursor, unwinder.space, (void *)(uintptr_t)registers) == 0;
+}
+
+unsigned fs_walk_stack(const greg_t *registers, uintptr_t *stack, unsigned room) {
+    unw_cursor_t cursor;
+    unsigned depth = 0;
+    unw_word_t ip;
+    if (!begin_walk(&cursor, registers, false)) {
+        return 0;
+    }
+    while (depth < room && unwinder.get_reg(&cursor, UNW_X86_64_RIP, &ip) == 0 && ip != 0) {
+        stack[depth++] = ip;
+        if (unwinder.step(&cursor) <= 0) {
+            break;
+        }
+    }
+    return depth;
+}
+
 /* Two kinds of frame matter. What a signal has interrupted: libc there is in the middle of
  * something. And, where the thread itself was stopped by a signal, any frame of an opaque module
  * that the program called: not the outermost ones, where libc calls the start routine or main(),
  * and not the trampoline that a signal handler returns to. */
 bool fs_is_safe_point(const greg_t *registers, enum fs_standing standing) {
     unw_cursor_t cursor;
-    memset(readable_pages, 0xff, sizeof readable_pages); /* no page has such an address */
-    stack_may_go = standing == FS_AT_A_CALL_THAT_MAY_RETURN;
-    if (unwinder.space == NULL ||
-        unwinder.init_remote(&cursor, unwinder.space, (void *)(uintptr_t)registers) != 0) {
+    if (!begin_walk(&cursor, registers, standing == FS_AT_A_CALL_THAT_MAY_RETURN)) {
         return true;
     }
     bool last_opaque = false;

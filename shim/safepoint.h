@@ -28,4 +28,8 @@ enum fs_standing {
  * it stands; called by the forking thread alone. Takes no lock of libc or of the dynamic linker. */
 bool fs_is_safe_point(const greg_t *registers, enum fs_standing standing);
 
+/* Stores the instruction addresses of a stack, from where it stands outwards, up to `room`; returns
+ * how many. Like the above. */
+unsigned fs_walk_stack(const greg_t *registers, uintptr_t *stack, unsigned room);
+
 #endif

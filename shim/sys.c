@@ -148,7 +148,7 @@ long fs_read_file(const char *path, char *buffer, size_t size) {
     return length;
 }
 
-static const char *parse_hex(const char *at, uintptr_t *value) {
+const char *fs_parse_hex(const char *at, uintptr_t *value) {
     uintptr_t sum = 0;
     for (;; at++) {
         if (*at >= '0' && *at <= '9') {
@@ -167,8 +167,8 @@ static const char *parse_hex(const char *at, uintptr_t *value) {
 static int shared_in_line(const char *line, uintptr_t address) {
     uintptr_t start;
     uintptr_t end;
-    line = parse_hex(line, &start);
-    line = parse_hex(line + (*line == '-'), &end);
+    line = fs_parse_hex(line, &start);
+    line = fs_parse_hex(line + (*line == '-'), &end);
     if (address < start || address >= end) {
         return -1;
     }

@@ -60,6 +60,9 @@ bool fs_membarrier(void);
 /* Reads a whole small file (at most size - 1 bytes, NUL-terminated). Returns its length, or -1. */
 long fs_read_file(const char *path, char *buffer, size_t size);
 
+/* Reads hexadecimal digits, without "0x". Returns where they end. */
+const char *fs_parse_hex(const char *at, uintptr_t *value);
+
 /* True if the page that holds `address` is mapped MAP_SHARED: another process may own what is
  * there. Reads /proc/self/maps; false where that cannot be read. */
 bool fs_is_shared_memory(const void *address);

@@ -10,7 +10,10 @@
  */
 #include "world.h"
 
+#include <string.h>
+
 #include "config.h"
+#include "event.h"
 #include "inventory.h"
 #include "layout.h"
 #include "loader.h"
@@ -535,6 +538,21 @@ static void read_name(struct fs_thread *thread) {
     }
 }
 
+/* The instruction pointer of a thread that is not running, else 0. */
+static uintptr_t where_it_stands(const struct fs_thread *thread, uint32_t state) {
+    char line[256];
+    if (state == FS_SUSPENDED) {
+        return (uintptr_t)((const greg_t *)thread->registers)[REG_RIP];
+    }
+    long length = fs_read_task(thread->tid, "syscall", line, sizeof line);
+    const char *last = length > 0 ? strrchr(line, ' ') : NULL; /* " 0x7f..." */
+    uintptr_t at = 0;
+    if (last != NULL && strlen(last) > 3) {
+        fs_parse_hex(last + 3, &at);
+    }
+    return at;
+}
+
 /* What is held now is inherited by force: no later fork waits for it again. */
 static void mark_outlasted(struct fs_thread *thread) {
     uint32_t count = fs_entry_count(thread);
@@ -551,9 +569,13 @@ static void take_stock(const struct fs_thread *self, bool late) {
             continue;
         }
         uint32_t state = fs_load(&thread->state);
-        if (fs_load(&thread->depth) != 0 && fs_is_busy(thread)) {
-            fs_stop_report.holding++;
+        bool holds = fs_load(&thread->depth) != 0 && fs_is_busy(thread);
+        if (holds || (fs_event_wanted() && fs_load(&thread->wait_count) != 0)) {
             read_name(thread);
+            thread->stood_at = fs_event_wanted() ? where_it_stands(thread, state) : 0;
+        }
+        if (holds) {
+            fs_stop_report.holding++;
             if (late) {
                 mark_outlasted(thread);
             }

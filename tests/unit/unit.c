@@ -14,6 +14,7 @@
 #include "../../shim/config.h"
 #include "../../shim/init.h"
 #include "../../shim/inventory.h"
+#include "../../shim/json.h"
 #include "../../shim/layout.h"
 #include "../../shim/real.h"
 #include "../../shim/registry.h"
@@ -55,6 +56,7 @@ START_TEST(options_have_the_documented_defaults) {
     ck_assert_int_eq(config.signal, 0);
     ck_assert_int_eq(config.semaphores, FS_SEM_AUTO);
     ck_assert_str_eq(config.opaque, "");
+    ck_assert_str_eq(config.report, "");
 }
 END_TEST
 
@@ -449,6 +451,31 @@ START_TEST(shared_memory_is_told_from_private) {
 }
 END_TEST
 
+START_TEST(json_escapes_and_grows) {
+    struct fs_json json = {0};
+    fs_json_begin(&json, NULL, '{');
+    fs_json_string(&json, "a", "\"\\\n\xff");
+    fs_json_begin(&json, "b", '[');
+    fs_json_number(&json, NULL, -7);
+    fs_json_bool(&json, NULL, true);
+    fs_json_end(&json, ']');
+    fs_json_hex(&json, "c", 0x1f);
+    fs_json_bytes(&json, "d", (const unsigned char *)"\x01\xab", 2);
+    fs_json_end(&json, '}');
+    fs_json_raw(&json, "");
+    static const char expected[] =
+        "{\"a\":\"\\\"\\\\\\u000a\\u00ff\",\"b\":[-7,true],\"c\":\"0x1f\",\"d\":\"01ab\"}";
+    ck_assert_uint_eq(json.length, sizeof expected - 1);
+    ck_assert_int_eq(memcmp(json.text, expected, json.length), 0);
+    for (int i = 0; i < 100000; i++) {
+        fs_json_raw(&json, "0123456789");
+    }
+    ck_assert_uint_eq(json.length, sizeof expected - 1 + 1000000);
+    ck_assert(!json.cut);
+    fs_json_free(&json);
+}
+END_TEST
+
 START_TEST(text_is_cut_and_never_overflows) {
     char buffer[12];
     struct fs_text text = fs_text(buffer, sizeof buffer);
@@ -497,6 +524,7 @@ static Suite *suite(void) {
     tcase_add_test(parts, a_semaphore_is_a_lock_only_while_its_last_waiter_posts);
     tcase_add_test(parts, peek_does_not_crash);
     tcase_add_test(parts, shared_memory_is_told_from_private);
+    tcase_add_test(parts, json_escapes_and_grows);
     tcase_add_test(parts, text_is_cut_and_never_overflows);
     tcase_add_test(parts, libc_is_opaque_and_the_heap_is_not);
     suite_add_tcase(all, parts);

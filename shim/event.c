@@ -1,0 +1,335 @@
+#include "event.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <link.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#include "arch.h"
+#include "config.h"
+#include "inventory.h"
+#include "json.h"
+#include "report.h"
+#include "safepoint.h"
+#include "sys.h"
+#include "world.h"
+
+#pragma weak _dl_find_object
+
+enum { SCHEMA = 1, STACK_MAX = 64, FILE_MODE = 0600, NOTE_BUILD_ID = 3 };
+
+static struct fs_json event;
+/* The thread that forks, whose turn it is (fork.c): who it is, and where in the program. */
+static struct {
+    struct fs_thread identity;
+    uintptr_t stack[STACK_MAX];
+    unsigned depth;
+} forker;
+
+static bool as_text(void) { return strcmp(fs_config.report, "-") == 0; }
+static bool as_json(void) { return fs_config.report[0] != '\0' && !as_text(); }
+bool fs_event_wanted(void) { return fs_config.report[0] != '\0'; }
+
+/* --- pieces ---------------------------------------------------------------------------------- */
+
+/* Seconds since 1970, with microseconds. */
+static void add_time(void) {
+    struct timespec now = {0};
+    char digits[48];
+    fs_syscall2(SYS_clock_gettime, CLOCK_REALTIME, &now);
+    struct fs_text text = fs_text(digits, sizeof digits);
+    fs_text_string(&text, "\"time\":");
+    fs_text_number(&text, now.tv_sec);
+    fs_text_string(&text, ".");
+    for (long unit = 100000000, us = now.tv_nsec; unit >= 1000; unit /= 10) {
+        fs_text_number(&text, us / unit % 10);
+    }
+    fs_json_raw(&event, ",");
+    fs_json_raw(&event, digits);
+}
+
+/* The note that tells one build of a module from another (elf/elf.h, NT_GNU_BUILD_ID). The module
+ * is loaded from its file's first byte on, so that its headers are in memory. */
+static void add_build_id(const struct dl_find_object *module) {
+    const ElfW(Ehdr) *header = module->dlfo_map_start;
+    if (memcmp(header->e_ident, ELFMAG, SELFMAG) != 0 || header->e_phoff != sizeof *header) {
+        return;
+    }
+    const ElfW(Phdr) *parts = (const ElfW(Phdr) *)(header + 1);
+    for (unsigned i = 0; i < header->e_phnum; i++) {
+        if (parts[i].p_type != PT_NOTE) {
+            continue;
+        }
+        const char *at = (const char *)module->dlfo_link_map->l_addr + parts[i].p_vaddr;
+        const char *end = at + parts[i].p_memsz;
+        while (at + sizeof(ElfW(Nhdr)) < end) {
+            const ElfW(Nhdr) *note = (const ElfW(Nhdr) *)at;
+            const char *name = at + sizeof *note;
+            const char *data = name + ((note->n_namesz + 3) & ~3U);
+            if (note->n_type == NOTE_BUILD_ID && note->n_namesz == 4 &&
+                memcmp(name, "GNU", 4) == 0) {
+                fs_json_bytes(&event, "build_id", (const unsigned char *)data, note->n_descsz);
+                return;
+            }
+            at = data + ((note->n_descsz + 3) & ~3U);
+        }
+    }
+}
+
+/* The path of the program itself; its entry in the list of modules has none. */
+static const char *program_path(void) {
+    static char path[PATH_MAX];
+    long length = fs_syscall3(SYS_readlink, "/proc/self/exe", path, sizeof path - 1);
+    path[length > 0 ? length : 0] = '\0';
+    return length > 0 ? path : program_invocation_name;
+}
+
+/* {"module":...,"build_id":...,"offset":...}, or {"address":...} outside any module. */
+static void add_place(const char *key, uintptr_t address) {
+    struct dl_find_object module;
+    fs_json_begin(&event, key, '{');
+    if (_dl_find_object == NULL || _dl_find_object((void *)address, &module) != 0) {
+        fs_json_hex(&event, "address", address);
+    } else {
+        const char *path = module.dlfo_link_map->l_name;
+        fs_json_string(&event, "module", *path != '\0' ? path : program_path());
+        add_build_id(&module);
+        fs_json_hex(&event, "offset", address - module.dlfo_link_map->l_addr);
+    }
+    fs_json_end(&event, '}');
+}
+
+static void add_thread(const char *key, const struct fs_thread *thread) {
+    fs_json_begin(&event, key, '{');
+    fs_json_number(&event, "tid", thread->tid);
+    fs_json_string(&event, "name", thread->name);
+    fs_json_end(&event, '}');
+}
+
+static void begin(const char *kind, int64_t pid) {
+    fs_json_begin(&event, NULL, '{');
+    fs_json_number(&event, "v", SCHEMA);
+    fs_json_string(&event, "event", kind);
+    add_time();
+    fs_json_number(&event, "pid", pid);
+    fs_json_string(&event, "program", program_invocation_short_name);
+}
+
+/* --- writing --------------------------------------------------------------------------------- */
+
+/* "%p" in the path stands for the process. Returns false where it does not fit. */
+static bool expand_path(char *to, size_t size) {
+    struct fs_text text = fs_text(to, size);
+    for (const char *at = fs_config.report; *at != '\0'; at++) {
+        if (at[0] == '%' && at[1] == 'p') {
+            fs_text_number(&text, fs_syscall0(SYS_getpid));
+            at++;
+        } else {
+            fs_text_string(&text, (char[]){*at, '\0'});
+        }
+    }
+    return text.length + 1 < size;
+}
+
+/* Once a process: a full disk stays full. */
+static void complain(const char *path, long error) {
+    static bool done;
+    char line[FS_REPORT_MAX + 128];
+    struct fs_text text = fs_text(line, sizeof line);
+    fs_text_string(&text, "forksafe: FORKSAFE_REPORT: '");
+    fs_text_string(&text, path);
+    fs_text_string(&text, "' cannot be written (error ");
+    fs_text_number(&text, -error);
+    fs_text_string(&text, "): events are lost; give a path that can");
+    if (!done) {
+        fs_report_line(line);
+    }
+    done = true;
+}
+
+static void append(void) {
+    char path[FS_REPORT_MAX + 16];
+    fs_json_raw(&event, "\n");
+    if (event.cut || !expand_path(path, sizeof path)) {
+        complain(path, -ENOMEM);
+        return;
+    }
+    long fd = fs_syscall4(SYS_openat, AT_FDCWD, path,
+                          O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, FILE_MODE);
+    if (fd < 0) {
+        complain(path, fd);
+        return;
+    }
+    long written = fs_syscall3(SYS_write, fd, event.text, event.length);
+    fs_syscall1(SYS_close, fd);
+    if (written != (long)event.length) {
+        complain(path, written < 0 ? written : -ENOSPC);
+    }
+}
+
+/* --- events ---------------------------------------------------------------------------------- */
+
+void fs_event_config(void) {
+    if (fs_event_wanted()) {
+        fs_safepoint_init(); /* for stacks, before there is a second thread */
+    }
+    if (!as_json()) {
+        return;
+    }
+    begin("config", fs_syscall0(SYS_getpid));
+    fs_json_begin(&event, "options", '{');
+    for (size_t i = 0; i < fs_option_count; i++) {
+        char value[FS_OPTION_TEXT_MAX];
+        fs_option_text(&fs_options[i], &fs_config, value, sizeof value);
+        fs_json_string(&event, fs_options[i].name, value);
+    }
+    fs_json_end(&event, '}');
+    fs_json_end(&event, '}');
+    append();
+    fs_json_free(&event);
+}
+
+/* The first frame that is neither ours nor libc's is the one that called fork. */
+static unsigned first_of_program(const uintptr_t *stack, unsigned depth) {
+    struct dl_find_object ours, module;
+    if (_dl_find_object == NULL ||
+        _dl_find_object((void *)(uintptr_t)fs_event_prepare, &ours) != 0) {
+        return 0;
+    }
+    unsigned at = 0;
+    while (at < depth &&
+           (fs_is_opaque(stack[at]) || (_dl_find_object((void *)stack[at], &module) == 0 &&
+                                        module.dlfo_link_map == ours.dlfo_link_map))) {
+        at++;
+    }
+    return at < depth ? at : 0;
+}
+
+void fs_event_prepare(void) {
+    if (!fs_event_wanted()) {
+        return;
+    }
+    greg_t registers[NGREG] = {0};
+    fs_save_registers(registers);
+    unsigned depth = fs_walk_stack(registers, forker.stack, STACK_MAX);
+    unsigned skipped = first_of_program(forker.stack, depth);
+    forker.depth = depth - skipped;
+    memmove(forker.stack, forker.stack + skipped, forker.depth * sizeof *forker.stack);
+    forker.identity.tid = fs_gettid();
+    fs_syscall2(SYS_prctl, PR_GET_NAME, forker.identity.name);
+}
+
+static void add_stop(const struct fs_stop_report *stop) {
+    fs_json_begin(&event, "stop", '{');
+    fs_json_number(&event, "us", stop->ns / FS_USEC);
+    fs_json_number(&event, "parked", stop->parked);
+    fs_json_number(&event, "detached", stop->detached);
+    fs_json_number(&event, "running", stop->running);
+    fs_json_number(&event, "holding", stop->holding);
+    fs_json_number(&event, "foreign", stop->foreign);
+    fs_json_number(&event, "attempts", stop->attempts);
+    fs_json_end(&event, '}');
+}
+
+void fs_event_begin(void) {
+    if (!as_json()) {
+        return;
+    }
+    begin("fork", fs_syscall0(SYS_getppid));
+    fs_json_number(&event, "child", fs_syscall0(SYS_getpid));
+    add_thread("thread", &forker.identity);
+    fs_json_begin(&event, "stack", '[');
+    for (unsigned i = 0; i < forker.depth; i++) {
+        add_place(NULL, forker.stack[i]);
+    }
+    fs_json_end(&event, ']');
+    add_stop(&fs_stop_report);
+    fs_json_begin(&event, "inherited", '[');
+}
+
+static const char *role_of(const struct fs_entry *entry) {
+    if (entry->kind == FS_KIND_CRITICAL || entry->kind == FS_KIND_COND) {
+        return "inside";
+    }
+    switch (entry->phase) {
+    case FS_HELD:
+        return "holder";
+    case FS_RELEASING:
+        return "releasing";
+    default:
+        return "taking";
+    }
+}
+
+static void add_inherited(const struct fs_thread *vanished, const char *role, uint8_t kind,
+                          const void *object, const void *caller, bool torn) {
+    fs_json_begin(&event, NULL, '{');
+    fs_json_string(&event, "role", role);
+    fs_json_string(&event, "kind", fs_kind_name(kind));
+    if (kind == FS_KIND_CRITICAL) {
+        fs_json_string(&event, "call", ((const struct fs_critical *)object)->name);
+        fs_json_string(&event, "unsafe", ((const struct fs_critical *)object)->kin);
+    } else {
+        fs_json_hex(&event, "address", (uintptr_t)object);
+        add_place("object", (uintptr_t)object);
+    }
+    add_thread("thread", vanished);
+    add_place("at", (uintptr_t)caller);
+    if (vanished->stood_at != 0) {
+        add_place("stood", vanished->stood_at);
+    }
+    fs_json_bool(&event, "torn", torn);
+    fs_json_end(&event, '}');
+}
+
+void fs_event_entry(const struct fs_thread *vanished, const struct fs_entry *entry) {
+    if (as_json() && (entry->kind != FS_KIND_CRITICAL || fs_call_was_cut(entry))) {
+        add_inherited(vanished, role_of(entry), entry->kind, entry->object, entry->caller,
+                      entry->phase == FS_HELD);
+    }
+}
+
+void fs_event_wait(const struct fs_thread *vanished, const struct fs_wait *wait) {
+    if (as_json()) {
+        add_inherited(vanished, "waiter", wait->kind, wait->object, wait->caller, false);
+    }
+}
+
+/* "forksafe: process 12 (forked by 11): thread "x" (tid 11) forked at main+0x1c (prog+0x11a0):
+ * stopped in 31 us, 3 parked, 2 asleep, 0 running, 1 holding" */
+static void tell_as_text(void) {
+    char line[1024];
+    const struct fs_stop_report *stop = &fs_stop_report;
+    struct fs_text text = fs_report_begin(line, sizeof line);
+    fs_text_thread(&text, &forker.identity);
+    fs_text_string(&text, " forked at ");
+    fs_text_address(&text, (const void *)(forker.depth > 0 ? forker.stack[0] : 0), false);
+    fs_text_string(&text, ": stopped in ");
+    fs_text_number(&text, stop->ns / FS_USEC);
+    fs_text_string(&text, " us, ");
+    fs_text_number(&text, stop->parked);
+    fs_text_string(&text, " parked, ");
+    fs_text_number(&text, stop->detached);
+    fs_text_string(&text, " asleep, ");
+    fs_text_number(&text, stop->running);
+    fs_text_string(&text, " running, ");
+    fs_text_number(&text, stop->holding);
+    fs_text_string(&text, " holding");
+    fs_report_line(line);
+}
+
+void fs_event_end(void) {
+    if (as_text()) {
+        tell_as_text();
+    }
+    if (as_json()) {
+        fs_json_end(&event, ']');
+        fs_json_end(&event, '}');
+        append();
+        fs_json_free(&event);
+    }
+}

@@ -66,8 +66,8 @@ static void add_quoted(struct fs_json *json, const char *value) {
 }
 
 static void add_key(struct fs_json *json, const char *key) {
-    char last = json->length == 0 ? '{' : json->text[json->length - 1];
-    if (json->length != 0 && last != '{' && last != '[') {
+    const char *last = json->length != 0 ? &json->text[json->length - 1] : "{";
+    if (*last != '{' && *last != '[') {
         add(json, ",", 1);
     }
     if (key != NULL) {

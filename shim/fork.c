@@ -1,6 +1,7 @@
 #include "fork.h"
 
 #include "event.h"
+#include "inventory.h"
 #include "real.h"
 #include "repair.h"
 #include "sys.h"
@@ -12,11 +13,11 @@ static struct {
     struct fs_lock lock;
     struct fs_thread *owner;
     unsigned nesting;
-    bool taken_by_prepare; /* by a fork inside libc that we did not see coming */
-    fs_sigset saved;       /* signals are blocked from stop to start */
+    fs_sigset saved; /* signals are blocked from stop to start */
 } turn;
 
-void fs_fork_turn_take(struct fs_thread *self) {
+/* A nested fork (from a signal handler in the middle of one) has its turn already. */
+static void take_turn(struct fs_thread *self) {
     if (fs_load(&turn.owner) != self) {
         fs_store(&self->wants_fork, true);
         uint32_t before = fs_detach(self);
@@ -28,8 +29,7 @@ void fs_fork_turn_take(struct fs_thread *self) {
     turn.nesting++;
 }
 
-void fs_fork_turn_give(struct fs_thread *self) {
-    (void)self;
+static void give_turn(void) {
     if (--turn.nesting == 0) {
         fs_store(&turn.owner, NULL);
         fs_unlock(&turn.lock);
@@ -38,6 +38,7 @@ void fs_fork_turn_give(struct fs_thread *self) {
 
 static void stop(struct fs_thread *self) {
     fs_event_prepare();
+    fs_prune_files(self); /* in the child nothing tells a FILE that is gone from one that is held */
     turn.saved = fs_signals_block();
     fs_world_stop(self);
 }
@@ -54,43 +55,8 @@ static void repair(struct fs_thread *self, bool by_fork) {
     fs_signals_restore(turn.saved);
 }
 
-static void prepare(void) {
-    struct fs_thread *self = fs_current();
-    if (self == NULL) {
-        return;
-    }
-    if (fs_load(&turn.owner) != self) {
-        fs_fork_turn_take(self);
-        turn.taken_by_prepare = true;
-    }
-    stop(self);
-}
-
-static void end_unseen_turn(struct fs_thread *self) {
-    if (turn.taken_by_prepare) {
-        turn.taken_by_prepare = false;
-        fs_fork_turn_give(self);
-    }
-}
-
-static void parent(void) {
-    struct fs_thread *self = fs_self;
-    if (self != NULL) {
-        start();
-        end_unseen_turn(self);
-    }
-}
-
-static void child(void) {
-    struct fs_thread *self = fs_self;
-    if (self != NULL) {
-        repair(self, true);
-        end_unseen_turn(self);
-    }
-}
-
 void fs_fork_raw_begin(struct fs_thread *self) {
-    fs_fork_turn_take(self);
+    take_turn(self);
     stop(self);
 }
 
@@ -100,7 +66,29 @@ void fs_fork_raw_end(struct fs_thread *self, bool is_child) {
     } else {
         start();
     }
-    fs_fork_turn_give(self);
+    give_turn();
+}
+
+static void prepare(void) {
+    struct fs_thread *self = fs_current();
+    if (self != NULL) {
+        fs_fork_raw_begin(self);
+    }
+}
+
+static void parent(void) {
+    struct fs_thread *self = fs_self;
+    if (self != NULL) {
+        fs_fork_raw_end(self, false);
+    }
+}
+
+static void child(void) {
+    struct fs_thread *self = fs_self;
+    if (self != NULL) {
+        repair(self, true);
+        give_turn();
+    }
 }
 
 extern void *__dso_handle __attribute__((visibility("hidden")));

@@ -233,6 +233,25 @@ void fs_prune(struct fs_thread *self, uintptr_t frame) {
     }
 }
 
+void fs_prune_files(struct fs_thread *self) {
+    for (uint32_t slot = fs_entry_count(self); slot-- > 0;) {
+        const struct fs_entry *entry = &self->entries[slot];
+        if (entry->kind == FS_KIND_FILE && !fs_entry_live(self, entry)) {
+            fs_drop_entry(self, slot);
+        }
+    }
+}
+
+void fs_waits_over(const void *object) {
+    FS_EACH_THREAD (thread) {
+        for (uint32_t i = 0; i < FS_INLINE_WAITS; i++) {
+            void *expected = (void *)(uintptr_t)object;
+            __atomic_compare_exchange_n(&thread->waits[i].object, &expected, NULL, false,
+                                        __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+        }
+    }
+}
+
 /* --- waits ----------------------------------------------------------------------------------- */
 
 void fs_wait_prune(struct fs_thread *self, uintptr_t frame) {

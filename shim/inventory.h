@@ -201,9 +201,14 @@ static inline void fs_wait_over(struct fs_thread *self) {
     }
     fs_wait_end(self);
 }
+/* The object was destroyed: whoever still waits for it has been woken, and needs no repair. */
+void fs_waits_over(const void *object);
 /* Drops the waits that a longjmp, an exception or cancellation has left. A condition variable's
  * mutex that the caller then has is its own again. */
 void fs_wait_prune(struct fs_thread *self, uintptr_t frame);
+
+/* Drops the caller's holds of FILEs that it holds no longer: they were closed. */
+void fs_prune_files(struct fs_thread *self);
 
 /* --- questions about any thread's entries, by a forking thread or in the child ---------------- */
 

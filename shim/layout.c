@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 
@@ -17,6 +18,7 @@ enum {
     MUTEX_PP = 64,
     MUTEX_SHARED = 128,
     MUTEX_KIND_BITS = 0x3ff, /* with the two elision bits */
+    MUTEX_INCONSISTENT = INT_MAX,
     MUTEX_NOT_RECOVERABLE = INT_MAX - 1,
 };
 #define FUTEX_TID 0x3fffffff
@@ -168,6 +170,27 @@ bool fs_rwlock_shared(const pthread_rwlock_t *rwlock) { return rwlock->__data.__
 bool fs_cond_shared(const pthread_cond_t *cond) {
     return (cond->__data.__wrefs & COND_SHARED) != 0;
 }
+/* Fields that another object in the same memory would hardly have. */
+enum { PLAUSIBLE_WAITERS = 1 << 22, WREFS_SHIFT = 3 };
+
+/* A group's size falls below 0 while those who gave up outnumber those who were counted
+ * (nptl/pthread_cond_wait.c, __condvar_cancel_waiting). */
+bool fs_cond_has_waiters(const pthread_cond_t *cond) {
+    unsigned waiters = cond->__data.__wrefs >> WREFS_SHIFT;
+    bool plausible = waiters > 0 && waiters < PLAUSIBLE_WAITERS;
+    for (unsigned group = 0; group < 2; group++) {
+        plausible = plausible && abs((int)cond->__data.__g_size[group]) < PLAUSIBLE_WAITERS &&
+                    cond->__data.__g_refs[group] >> 1 < PLAUSIBLE_WAITERS;
+    }
+    return plausible;
+}
+
+bool fs_barrier_has_waiters(const pthread_barrier_t *barrier) {
+    const struct barrier *inside = (const struct barrier *)barrier;
+    return inside->in != inside->out && inside->in - inside->out < PLAUSIBLE_WAITERS &&
+           inside->count > 0 && inside->count < PLAUSIBLE_WAITERS;
+}
+
 bool fs_barrier_shared(const pthread_barrier_t *barrier) {
     return ((const struct barrier *)barrier)->shared != 0;
 }
@@ -192,7 +215,9 @@ void fs_mutex_reown(pthread_mutex_t *mutex, int id) {
     if ((kind & (MUTEX_ROBUST | MUTEX_PI)) != 0) {
         mutex->__data.__lock = id;
     }
-    mutex->__data.__owner = id;
+    if (mutex->__data.__owner != MUTEX_INCONSISTENT) { /* its last owner died; so it stays */
+        mutex->__data.__owner = id;
+    }
     mutex->__data.__nusers = 1;
 }
 

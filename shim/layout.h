@@ -36,6 +36,9 @@ bool fs_mutex_shared(const pthread_mutex_t *mutex, const void *where);
 bool fs_rwlock_shared(const pthread_rwlock_t *rwlock);
 bool fs_cond_shared(const pthread_cond_t *cond);
 bool fs_barrier_shared(const pthread_barrier_t *barrier);
+/* True if somebody waits, or is about to leave; false where it can be no such object. */
+bool fs_cond_has_waiters(const pthread_cond_t *cond);
+bool fs_barrier_has_waiters(const pthread_barrier_t *barrier);
 
 /* The owner_id that the mutex names, or 0. */
 int fs_mutex_owner(const pthread_mutex_t *mutex);

@@ -36,6 +36,7 @@ static struct {
     uint32_t generation; /* of this process; changes only in the child, where nobody else runs */
     uint32_t count;      /* live records */
     uint32_t serial;     /* for wake_bit */
+    int pid;
     int survivors[REMEMBERED]; /* owner_id, in each generation, of the thread that forked the next
                                 */
 } registry = {.generation = 1};
@@ -129,6 +130,8 @@ static void free_record(struct fs_thread *record) {
     record->next_free = registry.free;
     registry.free = record;
 }
+
+bool fs_in_vfork_child(void) { return fs_syscall0(SYS_getpid) != registry.pid; }
 
 long fs_read_task(int tid, const char *file, char *buffer, size_t size) {
     char path[64];
@@ -230,6 +233,7 @@ struct fs_thread *fs_adopt(void) {
 }
 
 void fs_registry_init(void) {
+    registry.pid = (int)fs_syscall0(SYS_getpid);
     pthread_key_create(&exit_key, at_thread_exit);
     struct fs_thread *self = register_caller();
     if (self != NULL) {
@@ -352,6 +356,7 @@ bool fs_was_survivor(int owner_id, uint32_t generation) {
 void fs_registry_cut(struct fs_thread *survivor) {
     registry.survivors[registry.generation % REMEMBERED] = survivor->owner_id;
     registry.generation++;
+    registry.pid = (int)fs_syscall0(SYS_getpid);
     registry.count = 1;
     survivor->generation = registry.generation;
     survivor->tid = fs_gettid();

@@ -181,6 +181,9 @@ unsigned fs_thread_count(void);
  * /proc/self/task and stores up to `room` of their tids; -1 where /proc cannot be read. */
 int fs_foreign_threads(int *tids, int room);
 
+/* True in a child of vfork: it has our memory, but signal actions and masks of its own. */
+bool fs_in_vfork_child(void);
+
 /* Reads /proc/self/task/TID/`file` as fs_read_file() does. */
 long fs_read_task(int tid, const char *file, char *buffer, size_t size);
 /* True if the thread sleeps in a system call; false where /proc cannot be read. */

@@ -108,14 +108,16 @@ static bool survivor_waits(const struct child *child, const void *object) {
 
 static void repair_cond(pthread_cond_t *cond, const struct child *child) {
     pthread_cond_t copy;
-    if (PEEK(cond, copy) && !fs_cond_shared(&copy) && !survivor_waits(child, cond)) {
+    if (PEEK(cond, copy) && fs_cond_has_waiters(&copy) && !fs_cond_shared(&copy) &&
+        !survivor_waits(child, cond)) {
         fs_cond_rebuild(cond);
     }
 }
 
 static void repair_barrier(pthread_barrier_t *barrier, const struct child *child) {
     pthread_barrier_t copy;
-    if (PEEK(barrier, copy) && !fs_barrier_shared(&copy) && !survivor_waits(child, barrier)) {
+    if (PEEK(barrier, copy) && fs_barrier_has_waiters(&copy) && !fs_barrier_shared(&copy) &&
+        !survivor_waits(child, barrier)) {
         fs_barrier_rebuild(barrier);
     }
 }

@@ -178,7 +178,7 @@ static int shared_in_line(const char *line, uintptr_t address) {
 bool fs_is_shared_memory(const void *address) {
     long fd = fs_syscall4(SYS_openat, AT_FDCWD, "/proc/thread-self/maps", O_RDONLY | O_CLOEXEC, 0);
     if (fd < 0) {
-        return false;
+        return true;
     }
     char buffer[4096];
     size_t kept = 0;
@@ -200,7 +200,7 @@ bool fs_is_shared_memory(const void *address) {
         memmove(buffer, line, kept);
     }
     fs_syscall1(SYS_close, fd);
-    return shared == 1;
+    return shared != 0;
 }
 
 void fs_lock(struct fs_lock *lock) {

@@ -64,7 +64,8 @@ long fs_read_file(const char *path, char *buffer, size_t size);
 const char *fs_parse_hex(const char *at, uintptr_t *value);
 
 /* True if the page that holds `address` is mapped MAP_SHARED: another process may own what is
- * there. Reads /proc/self/maps; false where that cannot be read. */
+ * there. Reads /proc/self/maps; true where that cannot be read, since what may be another's is not
+ * touched. */
 bool fs_is_shared_memory(const void *address);
 
 /* A lock for forksafe's own short sections. Taken with signals blocked, never across a park or a

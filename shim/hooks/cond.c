@@ -117,3 +117,17 @@ FS_EXPORT int cnd_signal(cnd_t *cond) { FS_PASS(FS_KIND_COND, cond, fs_real.cnd_
 FS_EXPORT int cnd_broadcast(cnd_t *cond) {
     FS_PASS(FS_KIND_COND, cond, fs_real.cnd_broadcast(cond));
 }
+
+/* Waits for those who were woken but have not left it; of their way to the mutex it knows nothing. */
+FS_EXPORT int pthread_cond_destroy(pthread_cond_t *cond) {
+    fs_current(); /* fills fs_real */
+    int error = fs_real.pthread_cond_destroy(cond);
+    fs_waits_over(cond);
+    return error;
+}
+
+FS_EXPORT void cnd_destroy(cnd_t *cond) {
+    fs_current(); /* fills fs_real */
+    fs_real.cnd_destroy(cond);
+    fs_waits_over(cond);
+}

@@ -10,27 +10,22 @@
 #include "../init.h"
 #include "hook.h"
 
-#define IN_TURN(call)                                                                              \
-    struct fs_thread *self = fs_current();                                                         \
-    if (self == NULL) {                                                                            \
-        return call;                                                                               \
-    }                                                                                              \
-    fs_fork_turn_take(self);                                                                       \
-    int result = call;                                                                             \
-    fs_fork_turn_give(self);                                                                       \
-    return result
+/* A record for the caller, and our handlers first in the list, if this is the first we see of it. */
+#define WITH_HANDLERS(call)                                                                        \
+    fs_current();                                                                                  \
+    return call
 
-FS_EXPORT pid_t fork(void) { IN_TURN(fs_real.fork()); }
+FS_EXPORT pid_t fork(void) { WITH_HANDLERS(fs_real.fork()); }
 
 FS_ALSO(__fork, fork);
 
 FS_EXPORT int daemon(int keep_directory, int keep_descriptors) {
-    IN_TURN(fs_real.daemon(keep_directory, keep_descriptors));
+    WITH_HANDLERS(fs_real.daemon(keep_directory, keep_descriptors));
 }
 
 FS_EXPORT int forkpty(int *fd, char *name, const struct termios *terminal,
                       const struct winsize *window) {
-    IN_TURN(fs_real.forkpty(fd, name, terminal, window));
+    WITH_HANDLERS(fs_real.forkpty(fd, name, terminal, window));
 }
 
 FS_EXPORT pid_t _Fork(void) {

@@ -2,6 +2,7 @@
  */
 #include "hook.h"
 
+#include "../safepoint.h"
 #include "../suspend.h"
 
 /* --- actions --------------------------------------------------------------------------------- */
@@ -54,7 +55,7 @@ static int get_action(int signo, struct sigaction *old) {
 FS_EXPORT int sigaction(int signo, const struct sigaction *restrict action,
                         struct sigaction *restrict old) {
     struct fs_thread *self = fs_current();
-    if (self == NULL || (action == NULL && old == NULL)) {
+    if (self == NULL || (action == NULL && old == NULL) || fs_in_vfork_child()) {
         return fs_real.sigaction(signo, action, old);
     }
     uint32_t slot = fs_enter_critical(self, &changing, FS_CALLER());
@@ -69,7 +70,7 @@ FS_ALSO(__sigaction, sigaction);
 #define SIGNAL(name)                                                                               \
     FS_EXPORT __sighandler_t name(int signo, __sighandler_t handler) {                             \
         struct fs_thread *self = fs_current();                                                     \
-        if (self == NULL) {                                                                        \
+        if (self == NULL || fs_in_vfork_child()) {                                                 \
             return fs_real.name(signo, handler);                                                   \
         }                                                                                          \
         uint32_t slot = fs_enter_critical(self, &changing, FS_CALLER());                           \
@@ -104,10 +105,12 @@ static bool next_belief(bool now, int how, bool in_set) {
     }
 }
 
-static int change_mask(__typeof__(sigprocmask) *real, int how, const sigset_t *set, sigset_t *old) {
+/* libunwind, which blocks all signals where it takes its locks, is not the program. */
+static int change_mask(__typeof__(sigprocmask) *real, int how, const sigset_t *set, sigset_t *old,
+                       const void *caller) {
     struct fs_thread *self = fs_current();
     int ours = fs_suspend_signal();
-    if (self == NULL || ours == 0) {
+    if (self == NULL || ours == 0 || fs_is_opaque((uintptr_t)caller)) {
         return real(how, set, old);
     }
     bool believed = self->masks_suspend;
@@ -121,7 +124,10 @@ static int change_mask(__typeof__(sigprocmask) *real, int how, const sigset_t *s
     int result = real(how, set != NULL ? &open : NULL, old);
     if (result == 0) {
         if (set != NULL) {
-            self->masks_suspend = next_belief(believed, how, in_set);
+            bool believes = next_belief(believed, how, in_set);
+            if (believes != believed && !fs_in_vfork_child()) {
+                self->masks_suspend = believes;
+            }
         }
         if (old != NULL && believed) {
             sigaddset(old, ours);
@@ -131,11 +137,11 @@ static int change_mask(__typeof__(sigprocmask) *real, int how, const sigset_t *s
 }
 
 FS_EXPORT int sigprocmask(int how, const sigset_t *restrict set, sigset_t *restrict old) {
-    return change_mask(fs_real.sigprocmask, how, set, old);
+    return change_mask(fs_real.sigprocmask, how, set, old, FS_CALLER());
 }
 
 FS_EXPORT int pthread_sigmask(int how, const sigset_t *restrict set, sigset_t *restrict old) {
-    return change_mask(fs_real.pthread_sigmask, how, set, old);
+    return change_mask(fs_real.pthread_sigmask, how, set, old, FS_CALLER());
 }
 
 /* --- accepting signals -------------------------------------------------------------------------

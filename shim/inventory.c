@@ -15,27 +15,36 @@ struct retired {
 
 static size_t array_bytes(uint32_t capacity) { return capacity * sizeof(struct fs_entry); }
 
-bool fs_inventory_grow(struct fs_thread *self, uint32_t slot) {
-    fs_sigset saved = fs_signals_block();
-    if (slot < self->capacity) { /* a signal handler has made room meanwhile */
-        fs_signals_restore(saved);
-        return true;
-    }
+static bool grow(struct fs_thread *self) {
     uint32_t capacity = self->capacity * 4;
-    struct fs_entry *grown = slot < capacity ? fs_map(array_bytes(capacity)) : NULL;
-    if (grown != NULL) {
-        struct fs_entry *old = self->entries;
-        size_t old_bytes = array_bytes(self->capacity);
-        memcpy(grown, old, old_bytes);
-        fs_store_release(&self->entries, grown);
-        fs_store_release(&self->capacity, capacity);
-        if (old != self->inline_entries) {
-            *(struct retired *)old = (struct retired){self->retired, old_bytes};
-            self->retired = old;
+    struct fs_entry *grown = fs_map(array_bytes(capacity));
+    if (grown == NULL) {
+        return false;
+    }
+    struct fs_entry *old = self->entries;
+    size_t old_bytes = array_bytes(self->capacity);
+    memcpy(grown, old, old_bytes);
+    fs_store_release(&self->entries, grown);
+    fs_store_release(&self->capacity, capacity);
+    if (old != self->inline_entries) {
+        *(struct retired *)old = (struct retired){self->retired, old_bytes};
+        self->retired = old;
+    }
+    return true;
+}
+
+/* Locks that another thread has released in the caller's place leave their entries behind: those go
+ * first. */
+void fs_inventory_make_room(struct fs_thread *self) {
+    fs_sigset saved = fs_signals_block();
+    fs_store(&self->depth, self->depth - 1);
+    if (self->depth == self->capacity) { /* else a signal handler has, or there was no memory */
+        fs_prune(self, fs_frame());
+        if (self->depth > self->capacity / 2) {
+            grow(self);
         }
     }
     fs_signals_restore(saved);
-    return grown != NULL;
 }
 
 void fs_inventory_free(struct fs_thread *thread) {

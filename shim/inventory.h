@@ -21,9 +21,10 @@
 
 #define FS_CALLER() __builtin_return_address(0)
 
-/* Makes room for entry `slot`. Returns false without memory: the entry then goes unrecorded, and
- * only the depth counts it. */
-bool fs_inventory_grow(struct fs_thread *self, uint32_t slot);
+/* The caller has raised its depth beyond the room for entries: lowers it again, and makes room.
+ * Without memory there is none afterwards either: the entry then goes unrecorded, and only the
+ * depth counts it. */
+void fs_inventory_make_room(struct fs_thread *self);
 /* Frees the arrays of a record that nobody walks any more. */
 void fs_inventory_free(struct fs_thread *thread);
 
@@ -58,8 +59,12 @@ static inline uint32_t fs_enter_as(struct fs_thread *self, void *object, enum fs
                                    const void *caller, enum fs_phase phase) {
     uint32_t slot = fs_raise_depth(self);
     fs_store(&self->takes, self->takes + 1);
-    if (fs_unlikely(slot >= self->capacity) && !fs_inventory_grow(self, slot)) {
-        return slot;
+    if (fs_unlikely(slot >= self->capacity)) {
+        fs_inventory_make_room(self);
+        slot = fs_raise_depth(self);
+        if (slot >= self->capacity) {
+            return slot;
+        }
     }
     struct fs_entry *entry = &self->entries[slot];
     entry->object = object;
@@ -84,8 +89,13 @@ static inline uint32_t fs_enter_late(struct fs_thread *self, void *object, enum 
     uint32_t slot = self->depth;
     fs_store(&self->depth, slot + 1);
     fs_store(&self->takes, self->takes + 1);
-    if (fs_unlikely(slot >= self->capacity) && !fs_inventory_grow(self, slot)) {
-        return slot;
+    if (fs_unlikely(slot >= self->capacity)) {
+        fs_inventory_make_room(self);
+        slot = self->depth;
+        fs_store(&self->depth, slot + 1);
+        if (slot >= self->capacity) {
+            return slot;
+        }
     }
     struct fs_entry *entry = &self->entries[slot];
     *entry = (struct fs_entry){

@@ -5,7 +5,11 @@
 #include <libunwind-x86_64.h>
 #include <link.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 
+#include "arch.h"
 #include "config.h"
 #include "real.h"
 #include "sys.h"
@@ -190,7 +194,34 @@ static void add_module_of(const void *address) {
     }
 }
 
+/* The two lowest free descriptors. */
+static void next_descriptors(int fds[2]) {
+    for (unsigned i = 0; i < 2; i++) {
+        fds[i] = (int)fs_syscall1(SYS_epoll_create1, EPOLL_CLOEXEC);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        fs_syscall1(SYS_close, fds[i]);
+    }
+}
+
+static bool is_pipe(const int fds[2]) {
+    struct stat ends[2];
+    return fs_syscall2(SYS_fstat, fds[0], &ends[0]) == 0 && S_ISFIFO(ends[0].st_mode) &&
+           fs_syscall2(SYS_fstat, fds[1], &ends[1]) == 0 && ends[1].st_ino == ends[0].st_ino &&
+           ends[1].st_dev == ends[0].st_dev;
+}
+
+/* libunwind begins by opening a pipe, with which its local half checks addresses. The half that we
+ * use does not, and the program's descriptors are to stay as they are. */
+static void close_its_pipe(const int fds[2]) {
+    if (is_pipe(fds)) {
+        fs_syscall1(SYS_close, fds[0]);
+        fs_syscall1(SYS_close, fds[1]);
+    }
+}
+
 static void load_unwinder(void) {
+    int fds[2];
     void *library = fs_real.dlopen("libunwind-x86_64.so.8", RTLD_LOCAL | RTLD_NOW);
     if (library == NULL) {
         return; /* stacks are then not walked; the program counter alone decides */
@@ -209,10 +240,12 @@ static void load_unwinder(void) {
         unwinder.search == NULL) {
         return;
     }
+    next_descriptors(fds);
     unwinder.space = create(&accessors, 0);
     if (unwinder.space != NULL) {
         set_caching(unwinder.space, UNW_CACHE_NONE); /* the caches have locks */
     }
+    close_its_pipe(fds);
     add_module_of((const void *)(uintptr_t)unwinder.step);
     void *local = fs_real.dlopen("libunwind.so.8", RTLD_LOCAL | RTLD_NOW | RTLD_NOLOAD);
     if (local != NULL) {

@@ -61,7 +61,7 @@ enum { HZ_OK = 0, HZ_WRONG = 1, HZ_SKIP = 2, HZ_BROKEN = 3, HZ_HUNG = 124 };
 /* What bare glibc makes of a hazard: the last column but one of --list. */
 #define HANGS "HANGS"
 #define WRONG "WRONG"
-#define EITHER "EITHER" /* hangs or a wrong result, as the threads happen to stand */
+#define EITHER "EITHER" /* hangs, or a wrong result or a crash, as the threads happen to stand */
 #define RARELY "RARELY" /* may come through for long: only the preloaded half can fail */
 #define OK "OK"
 

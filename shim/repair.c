@@ -44,10 +44,25 @@ static bool locked_by(const pthread_mutex_t *mutex, const struct fs_thread *vani
 /* Copies an object that may be gone. */
 #define PEEK(object, copy) fs_peek(&(copy), (object), sizeof(copy))
 
+/* True if a signal handler forked while the survivor was inside a call on the object. */
+static bool survivor_is_at(const struct child *child, const void *object) {
+    uint32_t count = fs_entry_count(child->survivor);
+    for (uint32_t slot = 0; slot < count; slot++) {
+        const struct fs_entry *entry = &child->survivor->entries[slot];
+        if (entry->object == object && entry->phase != FS_HELD && entry->phase != FS_RESERVED) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void repair_mutex(const struct fs_thread *vanished, const struct fs_entry *entry,
                          const struct child *child) {
     pthread_mutex_t copy;
     bool in_flight = entry->phase != FS_HELD;
+    if (in_flight && survivor_is_at(child, entry->object)) {
+        return; /* it is the survivor that has it, or is about to */
+    }
     if (!PEEK(entry->object, copy) || fs_mutex_shared(&copy, entry->object) ||
         is_survivors(fs_mutex_owner(&copy), child) || !locked_by(&copy, vanished, in_flight) ||
         fs_is_shared_memory(entry->object)) {

@@ -70,6 +70,9 @@ static void wait_end(const struct wait *wait) {
     }
 }
 
+/* Cancelled: the caller has its mutex again, and the program's cleanup handlers run with it. */
+static void wait_cancelled(void *wait) { wait_end(wait); }
+
 /* The whole body of a hook that waits. */
 #define WAIT(cond, mutex, call)                                                                    \
     struct fs_thread *self = fs_current();                                                         \
@@ -77,7 +80,10 @@ static void wait_end(const struct wait *wait) {
         return call;                                                                               \
     }                                                                                              \
     struct wait wait = wait_begin(self, cond, mutex, FS_CALLER());                                 \
-    int result = call;                                                                             \
+    int result;                                                                                    \
+    pthread_cleanup_push(wait_cancelled, &wait);                                                   \
+    result = call;                                                                                 \
+    pthread_cleanup_pop(0);                                                                        \
     wait_end(&wait);                                                                               \
     return result
 

@@ -1,8 +1,10 @@
 #include "suspend.h"
 
 #include <string.h>
+#include <sys/syscall.h>
 #include <ucontext.h>
 
+#include "arch.h"
 #include "config.h"
 #include "inventory.h"
 #include "real.h"
@@ -41,11 +43,23 @@ static bool may_stop_here(const struct fs_thread *self, const greg_t *registers)
            !fs_is_opaque((uintptr_t)registers[REG_RIP]);
 }
 
+/* Sent by kill, sigqueue, a timer or another process, and neither blocked nor handled as far as the
+ * program knows: it does what it does by default. */
+static void die_of(int signo) {
+    struct sigaction standard = {.sa_handler = SIG_DFL};
+    fs_real.sigaction(signo, &standard, NULL);
+    fs_signal_thread(fs_gettid(), signo); /* delivered when the handler returns */
+}
+
 static void on_suspend(int signo, siginfo_t *info, void *context) {
-    (void)signo;
-    (void)info;
     struct fs_thread *self = fs_self;
     if (self == NULL) {
+        return;
+    }
+    if (info->si_code != SI_TKILL || info->si_pid != (pid_t)fs_syscall0(SYS_getpid)) {
+        if (!self->masks_suspend) {
+            die_of(signo);
+        }
         return;
     }
     const greg_t *registers = ((const ucontext_t *)context)->uc_mcontext.gregs;

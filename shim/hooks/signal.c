@@ -93,6 +93,33 @@ SIGNAL(__sysv_signal)
 
 /* --- masks ----------------------------------------------------------------------------------- */
 
+/* True if the set names the suspend signal by itself, and not because it holds all signals or nearly
+ * all: then the program means it, and gets it (suspend.h). */
+static bool is_meant(const sigset_t *set, int ours) {
+    enum { MOST = 32 };
+    if (sigismember(set, ours) != 1) {
+        return false;
+    }
+    int count = 0;
+    for (int signo = 1; signo < _NSIG; signo++) {
+        count += sigismember(set, signo) == 1;
+    }
+    return count < MOST;
+}
+
+/* Returns the suspend signal as it is afterwards. */
+static int give_way_to(const sigset_t *set) {
+    int ours = fs_suspend_signal();
+    struct fs_thread *self = fs_self;
+    if (fs_unlikely(set != NULL && ours != 0 && self != NULL && is_meant(set, ours)) &&
+        !fs_in_vfork_child()) {
+        uint32_t slot = fs_enter_critical(self, &changing, FS_CALLER());
+        fs_suspend_give_way(ours);
+        fs_leave(self, &changing, slot);
+    }
+    return fs_suspend_signal();
+}
+
 /* What the program believes: blocked or not. */
 static bool next_belief(bool now, int how, bool in_set) {
     switch (how) {
@@ -109,7 +136,7 @@ static bool next_belief(bool now, int how, bool in_set) {
 static int change_mask(__typeof__(sigprocmask) *real, int how, const sigset_t *set, sigset_t *old,
                        const void *caller) {
     struct fs_thread *self = fs_current();
-    int ours = fs_suspend_signal();
+    int ours = how != SIG_UNBLOCK ? give_way_to(set) : fs_suspend_signal();
     if (self == NULL || ours == 0 || fs_is_opaque((uintptr_t)caller)) {
         return real(how, set, old);
     }
@@ -148,7 +175,7 @@ FS_EXPORT int pthread_sigmask(int how, const sigset_t *restrict set, sigset_t *r
  */
 
 static const sigset_t *without_ours(const sigset_t *set, sigset_t *copy) {
-    int ours = fs_suspend_signal();
+    int ours = give_way_to(set);
     if (ours == 0 || set == NULL) {
         return set;
     }

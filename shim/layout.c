@@ -252,6 +252,8 @@ void fs_guard_rebuild(void *guard) { memset(guard, 0, 8); }
 
 void fs_spin_rebuild(pthread_spinlock_t *spin) { *spin = SPIN_FREE; }
 
+void fs_file_free(FILE *file) { *(struct file_lock *)file->_lock = (struct file_lock){0}; }
+
 void fs_file_relock(FILE *file, uint32_t count) {
     struct file_lock *lock = (struct file_lock *)file->_lock;
     *lock = (struct file_lock){.lock = 1, .count = (int)count, .owner = (void *)pthread_self()};

@@ -64,6 +64,7 @@ void fs_barrier_rebuild(pthread_barrier_t *barrier);
 /* Not constructed, and nobody is at it. */
 void fs_guard_rebuild(void *guard);
 void fs_spin_rebuild(pthread_spinlock_t *spin);
+void fs_file_free(FILE *file);
 /* glibc's fork unlocks every FILE in the child: lock it again, `count` times, for the caller. */
 void fs_file_relock(FILE *file, uint32_t count);
 

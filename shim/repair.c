@@ -20,12 +20,47 @@ struct child {
     bool by_fork;
 };
 
-static struct {
+/* Objects that do not say who holds them. A vanished thread did once; whether the memory is still
+ * that object, only its next use shows. */
+struct inherited {
     struct fs_lock lock;
     void **objects;
     size_t count;
     size_t room;
-} spins;
+};
+static struct inherited spins;
+static struct inherited read_locks;
+bool fs_read_locks_inherited;
+
+static void inherit(struct inherited *list, void *object, bool *any) {
+    if (list->count == list->room) {
+        size_t room = list->room == 0 ? 512 : list->room * 2;
+        void **grown = fs_map(room * sizeof *grown);
+        if (grown == NULL) {
+            return;
+        }
+        if (list->count != 0) {
+            memcpy(grown, list->objects, list->count * sizeof *grown);
+            fs_unmap(list->objects, list->room * sizeof *grown);
+        }
+        list->objects = grown;
+        list->room = room;
+    }
+    list->objects[list->count++] = object;
+    fs_store_release(any, true);
+}
+
+/* Takes the object off the list. Returns false where it is not there. With the list's lock. */
+static bool take_off(struct inherited *list, const void *object) {
+    bool found = false;
+    for (size_t i = 0; i < list->count; i++) {
+        if (list->objects[i] == object) {
+            list->objects[i--] = list->objects[--list->count];
+            found = true;
+        }
+    }
+    return found;
+}
 
 /* --- mutexes --------------------------------------------------------------------------------- */
 
@@ -100,12 +135,31 @@ static void repair_rwlock(const struct fs_thread *vanished, const struct fs_entr
     if (held && fs_is_shared_memory(entry->object)) {
         return;
     }
-    bool written = is_survivors(fs_rwlock_writer(&copy), child);
-    uint32_t readers = fs_hold_count(child->survivor, entry->object, FS_KIND_RWLOCK_READ);
-    fs_rwlock_rebuild(entry->object, readers, written ? child->new_id : 0);
+    if (held && entry->kind == FS_KIND_RWLOCK_READ) {
+        inherit(&read_locks, entry->object, &fs_read_locks_inherited);
+    } else {
+        bool written = is_survivors(fs_rwlock_writer(&copy), child);
+        uint32_t readers = fs_hold_count(child->survivor, entry->object, FS_KIND_RWLOCK_READ);
+        fs_rwlock_rebuild(entry->object, readers, written ? child->new_id : 0);
+    }
     if (held) {
         fs_report_forced(vanished, entry, child->by_fork);
     }
+}
+
+/* Nobody has used the lock since the fork: whoever holds it is the survivor. */
+void fs_rwlock_disinherit(pthread_rwlock_t *rwlock) {
+    fs_sigset saved = fs_signals_block();
+    fs_lock(&read_locks.lock);
+    if (take_off(&read_locks, rwlock)) {
+        uint32_t readers = 0;
+        FS_EACH_THREAD (thread) {
+            readers += fs_hold_count(thread, rwlock, FS_KIND_RWLOCK_READ);
+        }
+        fs_rwlock_rebuild(rwlock, readers, 0);
+    }
+    fs_unlock(&read_locks.lock);
+    fs_signals_restore(saved);
 }
 
 /* --- condition variables and barriers --------------------------------------------------------- */
@@ -156,30 +210,12 @@ static void repair_wait(const struct fs_thread *vanished, const struct fs_wait *
 
 /* --- spinlocks ------------------------------------------------------------------------------- */
 
-static void inherit_spin(void *object) {
-    if (spins.count == spins.room) {
-        size_t room = spins.room == 0 ? 512 : spins.room * 2;
-        void **grown = fs_map(room * sizeof *grown);
-        if (grown == NULL) {
-            return;
-        }
-        if (spins.count != 0) {
-            memcpy(grown, spins.objects, spins.count * sizeof *grown);
-            fs_unmap(spins.objects, spins.room * sizeof *grown);
-        }
-        spins.objects = grown;
-        spins.room = room;
-    }
-    spins.objects[spins.count++] = object;
-    fs_store_release(&fs_spins_inherited, true);
-}
-
 static void repair_spin(const struct fs_thread *vanished, const struct fs_entry *entry,
                         const struct child *child) {
     if (fs_holds(child->survivor, entry->object)) {
         return;
     }
-    inherit_spin(entry->object);
+    inherit(&spins, entry->object, &fs_spins_inherited);
     if (entry->phase == FS_HELD) {
         fs_report_forced(vanished, entry, child->by_fork);
     }
@@ -188,13 +224,7 @@ static void repair_spin(const struct fs_thread *vanished, const struct fs_entry 
 bool fs_spin_disinherit(pthread_spinlock_t *spin, bool free_it) {
     fs_sigset saved = fs_signals_block();
     fs_lock(&spins.lock);
-    bool found = false;
-    for (size_t i = 0; i < spins.count; i++) {
-        if (spins.objects[i] == (void *)(uintptr_t)spin) {
-            spins.objects[i--] = spins.objects[--spins.count];
-            found = true;
-        }
-    }
+    bool found = take_off(&spins, (const void *)(uintptr_t)spin);
     if (found && free_it) {
         if (fs_is_shared_memory((const void *)(uintptr_t)spin)) {
             found = false; /* the parent's thread still owns it */
@@ -261,7 +291,13 @@ static void repair_entry(const struct fs_thread *vanished, const struct fs_entry
             fs_report_cut(vanished, entry, child->by_fork);
         }
         break;
-    default: /* glibc repairs pthread_once and FILE locks itself */
+    case FS_KIND_FILE: /* glibc's fork has freed it already */
+        if (!child->by_fork && entry->phase == FS_HELD) {
+            fs_file_free(entry->object);
+            fs_report_forced(vanished, entry, false);
+        }
+        break;
+    default: /* glibc repairs pthread_once itself */
         break;
     }
 }

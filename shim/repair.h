@@ -12,12 +12,15 @@
  * `by_fork`: glibc's own child work is done (the dynamic linker's and stdio's locks are reset). */
 void fs_repair_child(struct fs_thread *survivor, bool by_fork);
 
-/* Spinlocks do not name their holder, so that an inherited one is put right only when it is used
- * again: memory that no longer holds a spinlock is never written to. True in a child that has
- * inherited any. */
+/* Spinlocks, and rwlocks held for reading, do not name their holders, so that an inherited one is put
+ * right only when it is used again: memory that no longer holds such a lock is never written to. True
+ * in a child that has inherited any. */
 extern bool fs_spins_inherited;
+extern bool fs_read_locks_inherited;
 /* The caller has found `spin` locked, or is about to unlock, initialise or destroy it: it is not
  * inherited any more. Returns true if it was, and is now free where `free_it`. */
 bool fs_spin_disinherit(pthread_spinlock_t *spin, bool free_it);
+/* The caller is about to use `rwlock`: what it inherited of read holds is taken away. */
+void fs_rwlock_disinherit(pthread_rwlock_t *rwlock);
 
 #endif

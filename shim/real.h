@@ -36,6 +36,7 @@
 #include <rpc/netdb.h>
 #include <sched.h>
 #include <semaphore.h>
+#include <setjmp.h>
 #include <shadow.h>
 #include <signal.h>
 #include <spawn.h>

@@ -205,7 +205,7 @@ static void next_descriptors(int fds[2]) {
 }
 
 static bool is_pipe(const int fds[2]) {
-    struct stat ends[2];
+    struct stat ends[2] = {{0}};
     return fs_syscall2(SYS_fstat, fds[0], &ends[0]) == 0 && S_ISFIFO(ends[0].st_mode) &&
            fs_syscall2(SYS_fstat, fds[1], &ends[1]) == 0 && ends[1].st_ino == ends[0].st_ino &&
            ends[1].st_dev == ends[0].st_dev;

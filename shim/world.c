@@ -366,9 +366,22 @@ struct census {
     unsigned waiting; /* of these: inside a wait that only another thread of the process can end */
 };
 
+/* glibc puts a pthread_once in progress right by itself: the child begins it anew. So it is not worth
+ * much of a wait if the thread sleeps in it: std::async runs its tasks in there. */
+static bool is_all_once(const struct fs_thread *thread) {
+    uint32_t count = fs_entry_count(thread);
+    for (uint32_t slot = 0; slot < count; slot++) {
+        if (thread->entries[slot].kind != FS_KIND_ONCE) {
+            return false;
+        }
+    }
+    return fs_load(&thread->depth) == count;
+}
+
 /* Directly, or behind the lock of a thread that does. */
 static bool waits_for_another(const struct fs_thread *thread) {
-    if (fs_load(&thread->wait_count) != 0 && fs_load(&thread->state) == FS_DETACHED) {
+    if (fs_load(&thread->state) == FS_DETACHED &&
+        (fs_load(&thread->wait_count) != 0 || is_all_once(thread))) {
         return true;
     }
     struct fs_entry wanted;

@@ -212,7 +212,7 @@ static void repair_wait(const struct fs_thread *vanished, const struct fs_wait *
 
 static void repair_spin(const struct fs_thread *vanished, const struct fs_entry *entry,
                         const struct child *child) {
-    if (fs_holds(child->survivor, entry->object)) {
+    if (fs_holds(child->survivor, entry->object) || fs_is_shared_memory(entry->object)) {
         return;
     }
     inherit(&spins, entry->object, &fs_spins_inherited);

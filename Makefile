@@ -29,7 +29,7 @@ DEFS := $(wildcard shim/*.def shim/hooks/*.def)
 
 TESTS := $(BUILD)/tests
 HAZARDS := $(patsubst tests/programs/%,$(TESTS)/%,$(basename $(wildcard tests/programs/*.c tests/programs/*.cpp)))
-PROGRAMS := $(HAZARDS) $(addprefix $(TESTS)/,unit poold stress scale syslog_storm alloc_storm \
+PROGRAMS := $(HAZARDS) $(addprefix $(TESTS)/,unit poold stress latency scale syslog_storm alloc_storm \
 	atfork_order libatfork_opened.so urcu urcu-bp)
 
 .PHONY: all compiler
@@ -102,6 +102,7 @@ $(TESTS)/$(1): $(2) $(wildcard tests/stress/*.h)
 endef
 $(eval $(call simple_program,poold,tests/demo/poold.c,))
 $(eval $(call simple_program,stress,tests/stress/stress.c,))
+$(eval $(call simple_program,latency,tests/stress/latency.c,))
 $(eval $(call simple_program,scale,tests/scale/scale.c,))
 $(eval $(call simple_program,alloc_storm,tests/order/alloc_storm.c,))
 $(eval $(call simple_program,syslog_storm,tests/real/syslog.c,))
@@ -136,6 +137,7 @@ stress:
 	@scripts/setup test
 	@$(MAKE) --no-print-directory -s $(CHECKED) $(PROGRAMS)
 	@tests/stress/run $(LIBRARY) $(TESTS) $(SECONDS)
+	@tests/stress/latency $(LIBRARY) $(TESTS)
 	@STORM_FORKS=2000 tests/hazards $(TESTS) $(LIBRARY) 'storm_*' 'libc_*' 'loader_*storm'
 
 lint:

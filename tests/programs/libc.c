@@ -474,6 +474,51 @@ static int cookie_forks(const void *arg) {
     return flushes_all(NULL);
 }
 
+/* In a comparator of qsort and in an exit handler: no lock of libc's is held meanwhile, and the
+ * program may lock, fork and go on. */
+static int compares_and_forks(const void *a, const void *b) {
+    pthread_mutex_lock(&cookie_lock);
+    if (forked_inside == -1) {
+        forked_inside = fork();
+    }
+    pthread_mutex_unlock(&cookie_lock);
+    return *(const int *)a - *(const int *)b;
+}
+
+static int comparator_forks(const void *arg) {
+    (void)arg;
+    int numbers[] = {5, 3, 4, 1, 2};
+    qsort(numbers, 5, sizeof numbers[0], compares_and_forks);
+    for (int i = 0; i < 5; i++) {
+        HZ_IS(numbers[i], i + 1);
+    }
+    if (forked_inside == 0) {
+        hz_end_with(flushes_all, NULL);
+    }
+    return hz_wait(forked_inside);
+}
+
+static void exit_forks(void) {
+    pid_t pid = fork();
+    if (pid == 0) {
+        _exit(flushes_all(NULL));
+    }
+    if (pid < 0 || hz_wait(pid) != HZ_OK) {
+        _exit(HZ_WRONG);
+    }
+}
+
+static int exits_and_forks(void *arg) {
+    (void)arg;
+    HZ_IS(atexit(exit_forks), 0);
+    exit(HZ_OK);
+}
+
+static int exit_handler_forks(const void *arg) {
+    (void)arg;
+    return hz_children(20, exits_and_forks, NULL);
+}
+
 #define STORM(id, forks) static const struct storm storm_##id = {call_##id, forks}
 #define ROW(id, bare)                                                                              \
     HAZARD_CHANCE("libc_" #id, prepare_storm, &storm_##id, bare, #id " in three other threads")
@@ -527,6 +572,8 @@ STORM(pthread_kill, FORKS);
 STORM(backtrace, FORKS);
 
 static const struct hazard hazards[] = {
+    HAZARD("libc_comparator_forks", comparator_forks, OK, "lock and fork in qsort's comparator"),
+    HAZARD("libc_exit_handler_forks", exit_handler_forks, OK, "fork in an exit handler"),
     HAZARD("libc_cookie_forks", cookie_forks, OK,
            "fork in a fopencookie function, in fflush(NULL)"),
     ROW(getpwnam, HANGS),

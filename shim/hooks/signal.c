@@ -136,8 +136,11 @@ static bool next_belief(bool now, int how, bool in_set) {
 static int change_mask(__typeof__(sigprocmask) *real, int how, const sigset_t *set, sigset_t *old,
                        const void *caller) {
     struct fs_thread *self = fs_current();
+    if (self == NULL || fs_suspend_signal() == 0 || fs_is_opaque((uintptr_t)caller)) {
+        return real(how, set, old);
+    }
     int ours = how != SIG_UNBLOCK ? give_way_to(set) : fs_suspend_signal();
-    if (self == NULL || ours == 0 || fs_is_opaque((uintptr_t)caller)) {
+    if (ours == 0) {
         return real(how, set, old);
     }
     bool believed = self->masks_suspend;

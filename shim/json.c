@@ -15,14 +15,10 @@ static bool make_room(struct fs_json *json, size_t more) {
     while (room < json->length + more) {
         room *= 2;
     }
-    char *grown = fs_map(room);
+    char *grown = fs_map_larger(json->text, json->room, room);
     if (grown == NULL) {
         json->cut = true;
         return false;
-    }
-    if (json->room != 0) {
-        memcpy(grown, json->text, json->length);
-        fs_unmap(json->text, json->room);
     }
     json->text = grown;
     json->room = room;

@@ -367,13 +367,10 @@ void fs_registry_cut(struct fs_thread *survivor) {
 static void remember_vanished(pthread_t handle) {
     if (vanished.count == vanished.room) {
         size_t room = vanished.room == 0 ? 256 : vanished.room * 2;
-        struct vanished *grown = fs_map(room * sizeof *grown);
+        struct vanished *grown =
+            fs_map_larger(vanished.items, vanished.room * sizeof *grown, room * sizeof *grown);
         if (grown == NULL) {
             return; /* the handle is then answered by glibc, as it is bare */
-        }
-        if (vanished.count != 0) {
-            memcpy(grown, vanished.items, vanished.count * sizeof *grown);
-            fs_unmap(vanished.items, vanished.room * sizeof *grown);
         }
         vanished.items = grown;
         vanished.room = room;

@@ -35,13 +35,10 @@ bool fs_read_locks_inherited;
 static void inherit(struct inherited *list, void *object, bool *any) {
     if (list->count == list->room) {
         size_t room = list->room == 0 ? 512 : list->room * 2;
-        void **grown = fs_map(room * sizeof *grown);
+        void **grown =
+            fs_map_larger(list->objects, list->room * sizeof *grown, room * sizeof *grown);
         if (grown == NULL) {
             return;
-        }
-        if (list->count != 0) {
-            memcpy(grown, list->objects, list->count * sizeof *grown);
-            fs_unmap(list->objects, list->room * sizeof *grown);
         }
         list->objects = grown;
         list->room = room;

@@ -84,6 +84,15 @@ void *fs_map(size_t bytes) {
 
 void fs_unmap(void *memory, size_t bytes) { fs_syscall2(SYS_munmap, memory, bytes); }
 
+void *fs_map_larger(void *old, size_t old_bytes, size_t bytes) {
+    void *grown = fs_map(bytes);
+    if (grown != NULL && old_bytes != 0) {
+        memcpy(grown, old, old_bytes);
+        fs_unmap(old, old_bytes);
+    }
+    return grown;
+}
+
 /* rt_sigprocmask reads its set before it finds that `how` makes no sense: EFAULT means that the 8
  * bytes cannot be read, EINVAL that they can (kernel/signal.c, sys_rt_sigprocmask). */
 static bool readable(const void *address) {

@@ -48,6 +48,9 @@ bool fs_signal_thread(int tid, int signo);
 /* Anonymous zeroed memory, or NULL. */
 void *fs_map(size_t bytes);
 void fs_unmap(void *memory, size_t bytes);
+/* Maps `bytes`, moves the contents of `old` there (`old_bytes`, 0 if there is none yet) and unmaps
+ * that. Returns NULL, with `old` as it was, where there is no memory. */
+void *fs_map_larger(void *old, size_t old_bytes, size_t bytes);
 
 /* Copies memory that may have been unmapped or freed. Returns false instead of crashing. */
 bool fs_peek(void *to, const void *from, size_t bytes);

@@ -101,30 +101,27 @@ static void pass_gate(struct fs_thread *self) {
     fs_store(&self->depth, slot);
 }
 
+/* True if the function is to be called from here; else it is to be jumped to, and the caller has
+ * passed the gate. */
+static bool is_called_from_here(const char *file, const void *caller) {
+    struct fs_thread *self = fs_current();
+    if (self == NULL || !caller_matters(file, caller)) {
+        return self != NULL;
+    }
+    pass_gate(self);
+    return false;
+}
+
 __attribute__((used)) static __typeof__(dlopen) *
 choose_dlopen(const char *file, int mode, const void *unused, const void *caller) {
     (void)mode, (void)unused;
-    struct fs_thread *self = fs_current();
-    if (self != NULL && !caller_matters(file, caller)) {
-        return inside_dlopen;
-    }
-    if (self != NULL) {
-        pass_gate(self);
-    }
-    return fs_real.dlopen;
+    return is_called_from_here(file, caller) ? inside_dlopen : fs_real.dlopen;
 }
 
 __attribute__((used)) static __typeof__(dlmopen) *choose_dlmopen(Lmid_t space, const char *file,
                                                                  int mode, const void *caller) {
     (void)space, (void)mode;
-    struct fs_thread *self = fs_current();
-    if (self != NULL && !caller_matters(file, caller)) {
-        return inside_dlmopen;
-    }
-    if (self != NULL) {
-        pass_gate(self);
-    }
-    return fs_real.dlmopen;
+    return is_called_from_here(file, caller) ? inside_dlmopen : fs_real.dlmopen;
 }
 
 LOOKS_AT_ITS_CALLER(dlopen);

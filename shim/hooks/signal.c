@@ -14,8 +14,11 @@ static struct { bool masked; } actions[_NSIG];
 /* Nobody forks while an action is changed: the suspend signal may be on the move. */
 FS_CRITICAL_INFO changing = {"sigaction", NULL, false};
 
-static bool is_handler(const struct sigaction *action) {
-    return action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN;
+/* Before the action is set: from then on the handler must not run while we park. */
+static void note_handler(int signo, __sighandler_t handler) {
+    if (handler != SIG_DFL && handler != SIG_IGN && signo > 0 && signo < _NSIG) {
+        fs_program_handles(signo);
+    }
 }
 
 static int set_action(int signo, const struct sigaction *action, struct sigaction *old) {
@@ -26,9 +29,7 @@ static int set_action(int signo, const struct sigaction *action, struct sigactio
     if (masked) {
         sigdelset(&open.sa_mask, ours);
     }
-    if (is_handler(action) && signo > 0 && signo < _NSIG) {
-        fs_program_handles(signo); /* before it is: from then on it must not run while we park */
-    }
+    note_handler(signo, action->sa_handler);
     int result = fs_real.sigaction(signo, &open, old);
     if (result == 0) {
         if (old != NULL && actions[signo].masked && ours != 0) {
@@ -75,9 +76,7 @@ FS_ALSO(__sigaction, sigaction);
         }                                                                                          \
         uint32_t slot = fs_enter_critical(self, &changing, FS_CALLER());                           \
         fs_suspend_give_way(signo);                                                                \
-        if (handler != SIG_DFL && handler != SIG_IGN && signo > 0 && signo < _NSIG) {              \
-            fs_program_handles(signo);                                                             \
-        }                                                                                          \
+        note_handler(signo, handler);                                                              \
         __sighandler_t old = fs_real.name(signo, handler);                                         \
         if (old != SIG_ERR) {                                                                      \
             actions[signo].masked = false;                                                         \

@@ -28,6 +28,16 @@ int64_t fs_now(void) {
     return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
 }
 
+unsigned fs_cpu_count(void) {
+    unsigned long mask[128] = {0}; /* 8192 processors, the most that x86-64 kernels are made for */
+    long bytes = fs_syscall3(SYS_sched_getaffinity, 0, sizeof mask, mask);
+    unsigned count = 0;
+    for (long i = 0; i < bytes / (long)sizeof mask[0]; i++) {
+        count += (unsigned)__builtin_popcountl(mask[i]);
+    }
+    return count != 0 ? count : 1;
+}
+
 static struct timespec to_timespec(int64_t ns) {
     return (struct timespec){.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
 }

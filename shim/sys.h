@@ -20,6 +20,9 @@ int fs_gettid(void);
 int64_t fs_now(void);
 void fs_sleep(int64_t ns);
 
+/* Processors that the caller may run on; 1 where the kernel does not say. */
+unsigned fs_cpu_count(void);
+
 /* Waits while *word == expected, until `deadline` (FS_FOREVER: none) or a wake-up whose mask shares
  * a bit with `bits`. Returns early for any reason: callers look at the word again. */
 void fs_futex_wait(uint32_t *word, uint32_t expected, int64_t deadline, uint32_t bits);

@@ -29,6 +29,7 @@ static struct {
     struct fs_thread *stopper; /* set before the stop word, cleared after it */
     uint32_t progress;         /* counts parks, releases and answers; a futex */
     uint32_t stopper_waits;    /* the stopper may be asleep on `progress` */
+    unsigned cpus;             /* that this process may run on */
     int loader_outlasted;      /* an owner_id: held ld.so's lock until a fork's deadline */
 } world;
 
@@ -42,6 +43,9 @@ enum {
     CHANCES = 3,           /* times that the world is let run for holders that wait for others */
     FIRST_SLICE_MS = 1,    /* the gate stays closed so long, then open as long; doubles */
     LONGEST_SLICE_MS = 16, /* up to this */
+    SPIN_US = 50,          /* a critical call is mostly over sooner than a sleep and a wake are */
+    SPINS = 4,             /* each time that the gate is closed */
+    PAUSES = 20,           /* between two looks */
 };
 
 /* --- the threads' side ----------------------------------------------------------------------- */
@@ -220,6 +224,18 @@ static void let_pass(struct fs_thread *thread) {
 
 uint32_t fs_world_progress_seen(void) { return __atomic_load_n(&world.progress, __ATOMIC_SEQ_CST); }
 
+static bool spin_for_progress(uint32_t seen, int64_t until) {
+    do {
+        for (unsigned i = 0; i < PAUSES; i++) {
+            fs_cpu_relax();
+        }
+        if (fs_world_progress_seen() != seen) {
+            return true;
+        }
+    } while (fs_now() < until);
+    return false;
+}
+
 void fs_world_await_progress(uint32_t seen, int64_t until) {
     int64_t look_again = fs_now() + 200 * FS_USEC;
     __atomic_store_n(&world.stopper_waits, 1, __ATOMIC_SEQ_CST);
@@ -337,6 +353,13 @@ static bool is_hopeless(const struct fs_thread *thread, const struct fs_thread *
  * in the same moment. Pairs with fs_freeze(): either that sees `hopeless`, or we see here that the
  * thread no longer waits. */
 static bool verdicts_hold(const struct fs_thread *self) {
+    bool any = false;
+    FS_EACH_THREAD (thread) {
+        any |= thread->hopeless;
+    }
+    if (!any) {
+        return true; /* spares the barrier */
+    }
     heavy_barrier();
     FS_EACH_THREAD (thread) {
         if (thread->hopeless && fs_is_busy(thread) && !is_hopeless(thread, self)) {
@@ -454,12 +477,23 @@ static bool give_up_on_waiters(const struct fs_thread *self) {
 
 static int64_t grace(void) { return fs_config.deadline_ms * FS_MSEC / 10; }
 
+/* `round`: how often the stopper has come here since it closed the gate. Once it has slept, and the
+ * processor that it took from a holder was that holder's again, holders that are fewer than the
+ * processors are running. */
+static void await_holders(uint32_t seen, unsigned busy, unsigned round, int64_t until) {
+    bool all_run = round != 0 && busy < world.cpus;
+    if (!all_run || round > SPINS || !spin_for_progress(seen, fs_now() + SPIN_US * FS_USEC)) {
+        fs_world_await_progress(seen, until);
+    }
+}
+
 /* Closes the gate and waits until nobody holds anything, or nobody who does is worth waiting for.
  * Leaves the gate closed. Returns true if the deadline ended it. */
 static bool drain_holders(const struct fs_thread *self, int64_t deadline) {
     int64_t slice = FIRST_SLICE_MS * FS_MSEC;
     for (unsigned chances = 0;; chances++) {
         close_gate();
+        unsigned round = 0;
         /* The last time, the gate stays closed a little longer: who has only just taken something
          * is not forced for being there at the wrong moment. */
         int64_t until = fs_now() + slice;
@@ -473,7 +507,7 @@ static bool drain_holders(const struct fs_thread *self, int64_t deadline) {
                 (census.busy == 0 || give_up_on_waiters(self))) {
                 return false;
             }
-            fs_world_await_progress(seen, until);
+            await_holders(seen, census.busy, round++, until);
         } while (fs_now() < until);
         if (last) {
             give_up_on_holders(self);
@@ -605,6 +639,7 @@ static void take_stock(const struct fs_thread *self, bool late) {
 /* --- stop and start -------------------------------------------------------------------------- */
 
 void fs_world_init(void) {
+    world.cpus = fs_cpu_count();
     if (!fs_membarrier_register()) {
         fs_store(&fs_stop, fs_stop | FS_FENCED);
     }
@@ -640,7 +675,7 @@ void fs_world_stop(struct fs_thread *self) {
     int64_t deadline = start + fs_config.deadline_ms * FS_MSEC;
     fs_stop_report = (struct fs_stop_report){0};
     world.stopper = self;
-    fs_stop_report.foreign = fs_foreign_threads(NULL, 0);
+    fs_stop_report.foreign = fs_event_wanted() ? fs_foreign_threads(NULL, 0) : -1;
     if (fs_thread_count() > 1) {
         if (fs_loader_owner() != world.loader_outlasted) {
             world.loader_outlasted = 0;

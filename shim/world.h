@@ -94,7 +94,7 @@ struct fs_stop_report {
     unsigned running;  /* left running: inside opaque code, or deaf to the signal */
     unsigned holding;  /* could not be waited for */
     unsigned attempts; /* times that the gate was closed */
-    int foreign;       /* threads without a record; -1: not known */
+    int foreign;       /* threads without a record; -1: not known, or nobody asks */
     int64_t ns;
 };
 extern struct fs_stop_report fs_stop_report;

@@ -12,15 +12,17 @@
 
 struct fs_config fs_config;
 
-static const char *const mode_names[] = {"repair", "off", NULL};
+static const char *const mode_names[] = {"repair", "detect", "off", NULL};
 static const char *const suspend_names[] = {"signal", "gate", NULL};
 static const char *const semaphore_names[] = {"auto", "off", NULL};
+static const char *const on_deadlock_names[] = {"heal", "abort", NULL};
 
 #define FIELD(member) offsetof(struct fs_config, member)
 
 const struct fs_option fs_options[] = {
     {"FORKSAFE_MODE", FS_OPTION_CHOICE, FIELD(mode), mode_names, 0, 0, "repair",
-     "repair: make the child usable; off: do nothing"},
+     "repair: make the child usable; detect: fork as bare, and tell what the child runs into; off: "
+     "do nothing"},
     {"FORKSAFE_DEADLINE_MS", FS_OPTION_NUMBER, FIELD(deadline_ms), NULL, 0, 60000, "500",
      "milliseconds that a fork may wait for a thread that holds a lock"},
     {"FORKSAFE_SUSPEND", FS_OPTION_CHOICE, FIELD(suspend), suspend_names, 0, 0, "signal",
@@ -33,9 +35,14 @@ const struct fs_option fs_options[] = {
     {"FORKSAFE_SEM", FS_OPTION_CHOICE, FIELD(semaphores), semaphore_names, 0, 0, "auto",
      "auto: a semaphore used as a lock is given back in the child; off: never"},
     {"FORKSAFE_REPORT", FS_OPTION_LIST, FIELD(report), NULL, 0, FS_REPORT_MAX, "",
-     "a path: a JSON object a line for each fork, appended ('%p' is the process); '-': text of "
-     "every "
-     "fork on stderr; unset: a line on stderr for each forced hold"},
+     "a path: a JSON object a line for each event, appended ('%p' is the process); '-': text of "
+     "every fork on stderr; unset: a line on stderr for each forced hold or deadlock"},
+    {"FORKSAFE_WATCHDOG_MS", FS_OPTION_NUMBER, FIELD(watchdog_ms), NULL, 0, 3600000, "0",
+     "a forked child's thread that waits longer than so many milliseconds is told; 0: none is"},
+    {"FORKSAFE_STACKS", FS_OPTION_NUMBER, FIELD(stacks), NULL, 0, 1, "0",
+     "1: events have the whole stack of each acquisition; 0: its caller alone"},
+    {"FORKSAFE_ON_DEADLOCK", FS_OPTION_CHOICE, FIELD(on_deadlock), on_deadlock_names, 0, 0, "heal",
+     "what detect does then: heal: put the object right and go on; abort: end with a core"},
 };
 const size_t fs_option_count = sizeof fs_options / sizeof *fs_options;
 

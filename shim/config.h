@@ -7,9 +7,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum fs_mode { FS_MODE_REPAIR, FS_MODE_OFF };
+enum fs_mode { FS_MODE_REPAIR, FS_MODE_DETECT, FS_MODE_OFF };
 enum fs_suspend { FS_SUSPEND_SIGNAL, FS_SUSPEND_GATE };
 enum fs_semaphores { FS_SEM_AUTO, FS_SEM_OFF };
+enum fs_on_deadlock { FS_HEAL, FS_ABORT };
 
 enum { FS_OPAQUE_MAX = 1024, FS_REPORT_MAX = 1024, FS_OPTION_TEXT_MAX = 1024 };
 
@@ -19,6 +20,9 @@ struct fs_config {
     int suspend;                /* enum fs_suspend */
     int signal;                 /* the suspend signal; 0: one that the program does not use */
     int semaphores;             /* enum fs_semaphores */
+    int watchdog_ms;            /* a forked child's wait is told after so long; 0: never */
+    int stacks;                 /* 1: the stack of each acquisition is recorded */
+    int on_deadlock;            /* enum fs_on_deadlock */
     char opaque[FS_OPAQUE_MAX]; /* module names with ':' between, or "" */
     char report[FS_REPORT_MAX]; /* a path, "-", or "" */
 };

@@ -20,32 +20,30 @@
 
 #pragma weak _dl_find_object
 
-enum { SCHEMA = 1, STACK_MAX = 64, FILE_MODE = 0600, NOTE_BUILD_ID = 3 };
+enum { SCHEMA = 1, FILE_MODE = 0600, NOTE_BUILD_ID = 3 };
 
 static struct fs_json event;
-/* The thread that forks, whose turn it is (fork.c): who it is, and where in the program. */
-static struct {
-    struct fs_thread identity;
-    uintptr_t stack[STACK_MAX];
-    unsigned depth;
-} forker;
+static struct fs_lock event_lock; /* for events that are not a fork's; with signals blocked */
+static struct fs_origin origin; /* the fork that is under way (fork.c has the turn), or the last */
+static bool complained;
 
 static bool as_text(void) { return strcmp(fs_config.report, "-") == 0; }
 static bool as_json(void) { return fs_config.report[0] != '\0' && !as_text(); }
-bool fs_event_wanted(void) { return fs_config.report[0] != '\0'; }
+bool fs_event_in_file(void) { return as_json() && !fs_load(&complained); }
+bool fs_event_wanted(void) {
+    return fs_config.report[0] != '\0' || fs_config.mode == FS_MODE_DETECT;
+}
 
 /* --- pieces ---------------------------------------------------------------------------------- */
 
 /* Seconds since 1970, with microseconds. */
-static void add_time(void) {
-    struct timespec now = {0};
+static void add_time(const struct timespec *time) {
     char digits[48];
-    fs_syscall2(SYS_clock_gettime, CLOCK_REALTIME, &now);
     struct fs_text text = fs_text(digits, sizeof digits);
     fs_text_string(&text, "\"time\":");
-    fs_text_number(&text, now.tv_sec);
+    fs_text_number(&text, time->tv_sec);
     fs_text_string(&text, ".");
-    for (long unit = 100000000, us = now.tv_nsec; unit >= 1000; unit /= 10) {
+    for (long unit = 100000000, us = time->tv_nsec; unit >= 1000; unit /= 10) {
         fs_text_number(&text, us / unit % 10);
     }
     fs_json_raw(&event, ",");
@@ -103,18 +101,28 @@ static void add_place(const char *key, uintptr_t address) {
     fs_json_end(&event, '}');
 }
 
-static void add_thread(const char *key, const struct fs_thread *thread) {
+static void add_thread(const char *key, int tid, const char *name) {
     fs_json_begin(&event, key, '{');
-    fs_json_number(&event, "tid", thread->tid);
-    fs_json_string(&event, "name", thread->name);
+    fs_json_number(&event, "tid", tid);
+    fs_json_string(&event, "name", name);
     fs_json_end(&event, '}');
 }
 
+static void add_stack(const char *key, const uintptr_t *stack, unsigned depth) {
+    fs_json_begin(&event, key, '[');
+    for (unsigned i = 0; i < depth; i++) {
+        add_place(NULL, stack[i]);
+    }
+    fs_json_end(&event, ']');
+}
+
 static void begin(const char *kind, int64_t pid) {
+    struct timespec now = {0};
+    fs_syscall2(SYS_clock_gettime, CLOCK_REALTIME, &now);
     fs_json_begin(&event, NULL, '{');
     fs_json_number(&event, "v", SCHEMA);
     fs_json_string(&event, "event", kind);
-    add_time();
+    add_time(&now);
     fs_json_number(&event, "pid", pid);
     fs_json_string(&event, "program", program_invocation_short_name);
 }
@@ -137,7 +145,6 @@ static bool expand_path(char *to, size_t size) {
 
 /* Once a process: a full disk stays full. */
 static void complain(const char *path, long error) {
-    static bool done;
     char line[FS_REPORT_MAX + 128];
     struct fs_text text = fs_text(line, sizeof line);
     fs_text_string(&text, "forksafe: FORKSAFE_REPORT: '");
@@ -145,10 +152,10 @@ static void complain(const char *path, long error) {
     fs_text_string(&text, "' cannot be written (error ");
     fs_text_number(&text, -error);
     fs_text_string(&text, "): events are lost; give a path that can");
-    if (!done) {
+    if (!complained) {
         fs_report_line(line);
     }
-    done = true;
+    fs_store(&complained, true);
 }
 
 static void append(void) {
@@ -174,7 +181,7 @@ static void append(void) {
 /* --- events ---------------------------------------------------------------------------------- */
 
 void fs_event_config(void) {
-    if (fs_event_wanted()) {
+    if (fs_event_wanted() || fs_config.stacks || fs_config.watchdog_ms != 0) {
         fs_safepoint_init(); /* for stacks, before there is a second thread */
     }
     if (!as_json()) {
@@ -193,35 +200,18 @@ void fs_event_config(void) {
     fs_json_free(&event);
 }
 
-/* The first frame that is neither ours nor libc's is the one that called fork. */
-static unsigned first_of_program(const uintptr_t *stack, unsigned depth) {
-    struct dl_find_object ours, module;
-    if (_dl_find_object == NULL ||
-        _dl_find_object((void *)(uintptr_t)fs_event_prepare, &ours) != 0) {
-        return 0;
-    }
-    unsigned at = 0;
-    while (at < depth &&
-           (fs_is_opaque(stack[at]) || (_dl_find_object((void *)stack[at], &module) == 0 &&
-                                        module.dlfo_link_map == ours.dlfo_link_map))) {
-        at++;
-    }
-    return at < depth ? at : 0;
-}
-
 void fs_event_prepare(void) {
     if (!fs_event_wanted()) {
         return;
     }
-    greg_t registers[NGREG] = {0};
-    fs_save_registers(registers);
-    unsigned depth = fs_walk_stack(registers, forker.stack, STACK_MAX);
-    unsigned skipped = first_of_program(forker.stack, depth);
-    forker.depth = depth - skipped;
-    memmove(forker.stack, forker.stack + skipped, forker.depth * sizeof *forker.stack);
-    forker.identity.tid = fs_gettid();
-    fs_syscall2(SYS_prctl, PR_GET_NAME, forker.identity.name);
+    origin.depth = fs_stack_here(origin.stack);
+    origin.pid = (int)fs_syscall0(SYS_getpid);
+    origin.tid = fs_gettid();
+    fs_syscall2(SYS_clock_gettime, CLOCK_REALTIME, &origin.time);
+    fs_syscall2(SYS_prctl, PR_GET_NAME, origin.name);
 }
+
+const struct fs_origin *fs_event_origin(void) { return &origin; }
 
 static void add_stop(const struct fs_stop_report *stop) {
     fs_json_begin(&event, "stop", '{');
@@ -236,26 +226,27 @@ static void add_stop(const struct fs_stop_report *stop) {
 }
 
 void fs_event_begin(void) {
+    event = (struct fs_json){0}; /* another thread was perhaps in the middle of one */
+    event_lock.word = 0;
     if (!as_json()) {
         return;
     }
-    begin("fork", fs_syscall0(SYS_getppid));
+    begin("fork", origin.pid);
     fs_json_number(&event, "child", fs_syscall0(SYS_getpid));
-    add_thread("thread", &forker.identity);
-    fs_json_begin(&event, "stack", '[');
-    for (unsigned i = 0; i < forker.depth; i++) {
-        add_place(NULL, forker.stack[i]);
-    }
-    fs_json_end(&event, ']');
+    add_thread("thread", origin.tid, origin.name);
+    add_stack("stack", origin.stack, origin.depth);
     add_stop(&fs_stop_report);
     fs_json_begin(&event, "inherited", '[');
 }
 
-static const char *role_of(const struct fs_entry *entry) {
-    if (entry->kind == FS_KIND_CRITICAL || entry->kind == FS_KIND_COND) {
+static const char *role_of(const struct fs_remnant *remnant) {
+    if (remnant->waits) {
+        return "waiter";
+    }
+    if (remnant->kind == FS_KIND_CRITICAL || remnant->kind == FS_KIND_COND) {
         return "inside";
     }
-    switch (entry->phase) {
+    switch (remnant->phase) {
     case FS_HELD:
         return "holder";
     case FS_RELEASING:
@@ -265,10 +256,7 @@ static const char *role_of(const struct fs_entry *entry) {
     }
 }
 
-static void add_inherited(const struct fs_thread *vanished, const char *role, uint8_t kind,
-                          const void *object, const void *caller, bool torn) {
-    fs_json_begin(&event, NULL, '{');
-    fs_json_string(&event, "role", role);
+static void add_object(uint8_t kind, const void *object) {
     fs_json_string(&event, "kind", fs_kind_name(kind));
     if (kind == FS_KIND_CRITICAL) {
         fs_json_string(&event, "call", ((const struct fs_critical *)object)->name);
@@ -277,26 +265,34 @@ static void add_inherited(const struct fs_thread *vanished, const char *role, ui
         fs_json_hex(&event, "address", (uintptr_t)object);
         add_place("object", (uintptr_t)object);
     }
-    add_thread("thread", vanished);
-    add_place("at", (uintptr_t)caller);
-    if (vanished->stood_at != 0) {
-        add_place("stood", vanished->stood_at);
+}
+
+static void add_inherited(const char *key, const struct fs_remnant *remnant) {
+    unsigned depth;
+    const uintptr_t *stack = fs_stacks_get(remnant->stack, &depth);
+    fs_json_begin(&event, key, '{');
+    fs_json_string(&event, "role", role_of(remnant));
+    add_object(remnant->kind, remnant->object);
+    add_thread("thread", remnant->tid, remnant->name);
+    add_place("at", (uintptr_t)remnant->caller);
+    if (remnant->stood_at != 0) {
+        add_place("stood", remnant->stood_at);
     }
-    fs_json_bool(&event, "torn", torn);
+    if (stack != NULL) {
+        add_stack("stack", stack, depth);
+    }
+    fs_json_bool(&event, "torn", !remnant->waits && remnant->phase == FS_HELD);
     fs_json_end(&event, '}');
 }
 
-void fs_event_entry(const struct fs_thread *vanished, const struct fs_entry *entry) {
-    if (as_json() && (entry->kind != FS_KIND_CRITICAL || fs_call_was_cut(entry))) {
-        add_inherited(vanished, role_of(entry), entry->kind, entry->object, entry->caller,
-                      entry->phase == FS_HELD);
+void fs_event_inherited(const struct fs_remnant *remnant) {
+    if (as_json()) {
+        add_inherited(NULL, remnant);
     }
 }
 
-void fs_event_wait(const struct fs_thread *vanished, const struct fs_wait *wait) {
-    if (as_json()) {
-        add_inherited(vanished, "waiter", wait->kind, wait->object, wait->caller, false);
-    }
+static const void *fork_site(const struct fs_origin *fork) {
+    return (const void *)(fork->depth > 0 ? fork->stack[0] : 0);
 }
 
 /* "forksafe: process 12 (forked by 11): thread "x" (tid 11) forked at main+0x1c (prog+0x11a0):
@@ -305,9 +301,9 @@ static void tell_as_text(void) {
     char line[1024];
     const struct fs_stop_report *stop = &fs_stop_report;
     struct fs_text text = fs_report_begin(line, sizeof line);
-    fs_text_thread(&text, &forker.identity);
+    fs_text_thread(&text, origin.tid, origin.name);
     fs_text_string(&text, " forked at ");
-    fs_text_address(&text, (const void *)(forker.depth > 0 ? forker.stack[0] : 0), false);
+    fs_text_address(&text, fork_site(&origin), false);
     fs_text_string(&text, ": stopped in ");
     fs_text_number(&text, stop->ns / FS_USEC);
     fs_text_string(&text, " us, ");
@@ -332,4 +328,78 @@ void fs_event_end(void) {
         append();
         fs_json_free(&event);
     }
+}
+
+/* --- in a child's later life ------------------------------------------------------------------ */
+
+/* Events of one process are made one at a time. */
+static fs_sigset lock_events(void) {
+    fs_sigset saved = fs_signals_block();
+    fs_lock(&event_lock);
+    return saved;
+}
+
+static void unlock_events(fs_sigset saved) {
+    fs_unlock(&event_lock);
+    fs_signals_restore(saved);
+}
+
+static void add_caller(void) {
+    uintptr_t stack[FS_STACK_MAX];
+    char name[FS_NAME_MAX] = {0};
+    fs_syscall2(SYS_prctl, PR_GET_NAME, name);
+    add_thread("thread", fs_gettid(), name);
+    add_stack("stack", stack, fs_stack_here(stack));
+}
+
+static void add_origin(const struct fs_origin *fork) {
+    fs_json_begin(&event, "fork", '{');
+    fs_json_number(&event, "pid", fork->pid);
+    add_time(&fork->time);
+    add_thread("thread", fork->tid, fork->name);
+    add_stack("stack", fork->stack, fork->depth);
+    fs_json_end(&event, '}');
+}
+
+void fs_event_deadlock(const struct fs_remnant *remnant, const char *what, const void *caller,
+                       bool healed) {
+    fs_sigset saved = lock_events();
+    if (!fs_event_in_file()) {
+        fs_report_deadlock(remnant, what, caller, fork_site(remnant->origin), healed);
+    }
+    if (as_json()) {
+        begin("deadlock", fs_syscall0(SYS_getpid));
+        add_caller();
+        fs_json_string(&event, "what", what);
+        add_inherited("inherited", remnant);
+        add_origin(remnant->origin);
+        fs_json_bool(&event, "healed", healed);
+        fs_json_end(&event, '}');
+        append();
+        fs_json_free(&event);
+    }
+    unlock_events(saved);
+}
+
+void fs_event_stuck(const struct fs_stuck *stuck) {
+    fs_sigset saved = lock_events();
+    if (!fs_event_in_file()) {
+        fs_report_stuck(stuck);
+    }
+    if (as_json()) {
+        begin("stuck", fs_syscall0(SYS_getpid));
+        add_caller();
+        fs_json_number(&event, "ms", stuck->ms);
+        add_object(stuck->kind, stuck->object);
+        add_place("at", (uintptr_t)stuck->caller);
+        if (stuck->owner != NULL) {
+            add_thread("owner", stuck->owner->tid, stuck->owner->name);
+        } else {
+            fs_json_null(&event, "owner");
+        }
+        fs_json_end(&event, '}');
+        append();
+        fs_json_free(&event);
+    }
+    unlock_events(saved);
 }

@@ -51,6 +51,7 @@ static void start(void) {
 static void repair(struct fs_thread *self, bool by_fork) {
     turn.lock.word = 1; /* whoever waited for it has vanished */
     fs_world_alone();
+    fs_stacks_alone();
     fs_repair_child(self, by_fork);
     fs_signals_restore(turn.saved);
 }

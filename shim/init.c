@@ -13,6 +13,7 @@
 #include "report.h"
 #include "safepoint.h"
 #include "suspend.h"
+#include "watchdog.h"
 #include "world.h"
 
 void fs_init(void) {
@@ -31,6 +32,7 @@ void fs_init(void) {
     fs_loader_init();
     fs_fork_init();
     fs_event_config();
+    fs_watchdog_init();
 }
 
 void fs_init_threads(void) {

@@ -164,9 +164,10 @@ bool fs_entry_live(const struct fs_thread *thread, const struct fs_entry *entry)
     return copy.phase != FS_HELD || fs_layout_held_by(copy.kind, copy.object, thread);
 }
 
-bool fs_call_was_cut(const struct fs_entry *entry) {
+bool fs_call_was_cut(const struct fs_entry *entry, bool by_fork) {
     const struct fs_critical *call = entry->object;
-    return call->kin != NULL && (!call->idle_asleep || entry->outlasted != 0);
+    return call->kin != NULL && !(call->freed && by_fork) &&
+           (!call->idle_asleep || entry->outlasted != 0);
 }
 
 static bool is_held(const struct fs_entry *entry) {
@@ -193,6 +194,20 @@ bool fs_holds(const struct fs_thread *thread, const void *object) {
         }
     }
     return false;
+}
+
+const void *fs_caller_of(const struct fs_thread *thread, const void *object) {
+    for (uint32_t slot = thread != NULL ? fs_entry_count(thread) : 0; slot-- > 0;) {
+        if (thread->entries[slot].object == object) {
+            return thread->entries[slot].caller;
+        }
+    }
+    for (uint32_t i = thread != NULL ? thread->wait_count : 0; i-- > 0;) {
+        if (i < FS_INLINE_WAITS && thread->waits[i].object == object) {
+            return thread->waits[i].caller;
+        }
+    }
+    return NULL;
 }
 
 /* While we look at one entry, a thread that runs may take a second lock and let go of the first:

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "detect.h"
 #include "registry.h"
 #include "world.h"
 
@@ -150,6 +151,9 @@ static inline uint32_t fs_enter_critical(struct fs_thread *self, const struct fs
     if (fs_unlikely(self->depth != 0)) {
         fs_prune_calls(self, fs_frame());
     }
+    if (fs_unlikely(fs_load(&fs_calls_inherited))) {
+        fs_detect_call(call, caller);
+    }
     return fs_enter(self, (void *)(uintptr_t)call, FS_KIND_CRITICAL, caller);
 }
 
@@ -233,14 +237,18 @@ static inline uint32_t fs_entry_count(const struct fs_thread *thread) {
  * thread holds it. Reads doubtful memory safely. */
 bool fs_entry_live(const struct fs_thread *thread, const struct fs_entry *entry);
 
-/* In the child, of a critical call that a vanished thread was inside: true if it may have held its lock.
+/* In the child, of a critical call that a vanished thread was inside: true if it may have held its lock,
+ * and holds it still. `by_fork`: fork() made the child.
  * Of a call that is idle while it sleeps nobody can tell any more whether it slept. */
-bool fs_call_was_cut(const struct fs_entry *entry);
+bool fs_call_was_cut(const struct fs_entry *entry, bool by_fork);
 
 /* How many of the thread's entries for `object` are held; write holds of a rwlock do not count
  * as read holds. */
 uint32_t fs_hold_count(const struct fs_thread *thread, const void *object, enum fs_kind kind);
 bool fs_holds(const struct fs_thread *thread, const void *object);
+
+/* Where the thread called what takes, or waits for, the object; NULL if it does not, or is NULL. */
+const void *fs_caller_of(const struct fs_thread *thread, const void *object);
 
 /* True if the thread holds or takes anything. It may be running: false means that there was a moment,
  * after the call began, in which it did not. */

@@ -97,6 +97,11 @@ void fs_json_bool(struct fs_json *json, const char *key, bool value) {
     fs_json_raw(json, value ? "true" : "false");
 }
 
+void fs_json_null(struct fs_json *json, const char *key) {
+    add_key(json, key);
+    fs_json_raw(json, "null");
+}
+
 void fs_json_hex(struct fs_json *json, const char *key, uintptr_t value) {
     char digits[32];
     struct fs_text text = fs_text(digits, sizeof digits);

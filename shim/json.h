@@ -23,6 +23,7 @@ void fs_json_end(struct fs_json *json, char bracket);                    /* '}' 
 void fs_json_string(struct fs_json *json, const char *key, const char *value);
 void fs_json_number(struct fs_json *json, const char *key, int64_t value);
 void fs_json_bool(struct fs_json *json, const char *key, bool value);
+void fs_json_null(struct fs_json *json, const char *key);
 /* "0x12ab", as a string: JSON's numbers are not exact above 2^53. */
 void fs_json_hex(struct fs_json *json, const char *key, uintptr_t value);
 /* Bytes as hexadecimal digits. */

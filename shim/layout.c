@@ -162,6 +162,25 @@ bool fs_layout_held_by(uint8_t kind, const void *object, const struct fs_thread 
     }
 }
 
+int fs_layout_owner(uint8_t kind, const void *object) {
+    union {
+        pthread_mutex_t mutex;
+        pthread_rwlock_t rwlock;
+        sem_t sem;
+    } copy;
+    switch (kind) {
+    case FS_KIND_MUTEX:
+        return fs_peek(&copy, object, sizeof copy.mutex) ? fs_mutex_owner(&copy.mutex) : 0;
+    case FS_KIND_RWLOCK_READ:
+    case FS_KIND_RWLOCK_WRITE:
+        return fs_peek(&copy, object, sizeof copy.rwlock) ? fs_rwlock_writer(&copy.rwlock) : 0;
+    case FS_KIND_SEMAPHORE:
+        return fs_peek(&copy, object, sizeof copy.sem) ? fs_sem_holder(&copy.sem) : 0;
+    default:
+        return 0;
+    }
+}
+
 bool fs_mutex_shared(const pthread_mutex_t *mutex, const void *where) {
     return (mutex->__data.__kind & MUTEX_SHARED) != 0 &&
            (!fs_mutex_robust(mutex) || fs_is_shared_memory(where));
@@ -183,6 +202,22 @@ bool fs_cond_has_waiters(const pthread_cond_t *cond) {
                     cond->__data.__g_refs[group] >> 1 < PLAUSIBLE_WAITERS;
     }
     return plausible;
+}
+
+/* What nptl/pthread_cond_common.c, __condvar_quiesce_and_switch_g1, waits for: the old group's
+ * members, once all of them were woken, and only if there are new waiters to switch to. */
+bool fs_cond_signal_blocks(const pthread_cond_t *cond, bool broadcast) {
+    enum { LOCKED = 3 };
+    if ((cond->__data.__g1_orig_size & LOCKED) != 0) {
+        return true; /* somebody vanished in the middle */
+    }
+    unsigned long long sequence = cond->__data.__wseq.__value64;
+    unsigned old = (sequence & 1) ^ 1;
+    unsigned start = (unsigned)(cond->__data.__g1_start.__value64 >> 1);
+    unsigned size = cond->__data.__g1_orig_size >> 2;
+    unsigned fresh = (unsigned)(sequence >> 1) - start - size + cond->__data.__g_size[old ^ 1];
+    return (broadcast || cond->__data.__g_size[old] == 0) && fresh != 0 &&
+           cond->__data.__g_refs[old] >> 1 != 0;
 }
 
 bool fs_barrier_has_waiters(const pthread_barrier_t *barrier) {
@@ -331,20 +366,23 @@ void fs_sem_give_back(sem_t *sem) {
     inside->holder = 0;
 }
 
-void fs_sem_disinherit(sem_t *sem) {
+int fs_sem_disinherit(sem_t *sem) {
     struct semaphore *inside = (struct semaphore *)sem;
     if (!noted(inside) || fs_load(&inside->nature) == SEM_UNPROVEN) {
-        return;
+        return 0;
     }
     int holder = fs_load(&inside->holder);
     uint32_t generation = fs_load(&inside->generation);
     if (holder == 0 || generation == fs_generation() || fs_was_survivor(holder, generation)) {
-        return;
+        return 0;
     }
-    if (__atomic_compare_exchange_n(&inside->holder, &holder, 0, false, __ATOMIC_RELAXED,
-                                    __ATOMIC_RELAXED)) {
-        fs_real.sem_post(sem);
+    int expected = holder;
+    if (!__atomic_compare_exchange_n(&inside->holder, &expected, 0, false, __ATOMIC_RELAXED,
+                                     __ATOMIC_RELAXED)) {
+        return 0;
     }
+    fs_real.sem_post(sem);
+    return holder;
 }
 
 /* --- checking all this against the real functions --------------------------------------------- */

@@ -40,6 +40,12 @@ bool fs_barrier_shared(const pthread_barrier_t *barrier);
 bool fs_cond_has_waiters(const pthread_cond_t *cond);
 bool fs_barrier_has_waiters(const pthread_barrier_t *barrier);
 
+/* True if pthread_cond_signal (or _broadcast) would wait for a waiter that does not leave. */
+bool fs_cond_signal_blocks(const pthread_cond_t *cond, bool broadcast);
+
+/* The owner_id that a lock of this kind names, or 0. Reads doubtful memory. */
+int fs_layout_owner(uint8_t kind, const void *object);
+
 /* The owner_id that the mutex names, or 0. */
 int fs_mutex_owner(const pthread_mutex_t *mutex);
 int fs_rwlock_writer(const pthread_rwlock_t *rwlock);
@@ -90,7 +96,8 @@ void fs_sem_note_post(sem_t *sem, int owner_id);
 void fs_sem_give_back(sem_t *sem);
 /* The same when the semaphore is next used, for one that has not proved to be a lock: taken once,
  * and never posted yet. No fork waits for such a hold, and none is reported: a runtime may mark its
- * threads as alive in this way (CPython does). Keeps errno but where the semaphore overflows. */
-void fs_sem_disinherit(sem_t *sem);
+ * threads as alive in this way (CPython does). Returns the owner_id of the vanished holder, or 0.
+ * Keeps errno but where the semaphore overflows. */
+int fs_sem_disinherit(sem_t *sem);
 
 #endif

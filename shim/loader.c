@@ -55,6 +55,11 @@ int fs_loader_owner(void) {
     return owner != 0 ? owner : fs_load(&loader.write->__data.__owner);
 }
 
+bool fs_loader_was_held(int old_id) {
+    return loader.write == NULL ||
+           (fs_mutex_locked(loader.write) && fs_mutex_owner(loader.write) != old_id);
+}
+
 static void repair(pthread_mutex_t *mutex, int old_id, int new_id) {
     if (!fs_mutex_locked(mutex)) {
         return;

@@ -10,11 +10,19 @@
 #ifndef FS_LOADER_H
 #define FS_LOADER_H
 
+#include <stdbool.h>
+
+/* The calls that need the second. */
+#define FS_LOADER_KIN "dlopen, dlclose and dl_iterate_phdr"
+
 /* Finds the two. Once, at start-up, in the only thread. */
 void fs_loader_init(void);
 
 /* The owner_id of the thread that holds either, 0 where nobody does. */
 int fs_loader_owner(void);
+
+/* In the child, before the repair: true if another than the survivor held the second, or may have. */
+bool fs_loader_was_held(int old_id);
 
 /* In the child: what the survivor, known by `old_id` so far, holds is its own; the rest is free. */
 void fs_loader_repair(int old_id, int new_id);

@@ -344,6 +344,22 @@ int fs_foreign_threads(int *tids, int room) {
     return found;
 }
 
+void fs_thread_read_name(struct fs_thread *thread) {
+    char name[FS_NAME_MAX + 1];
+    long length = fs_read_task(thread->tid, "comm", name, sizeof name);
+    fs_thread_set_name(thread, name, length);
+}
+
+void fs_thread_set_name(struct fs_thread *thread, const char *line, long length) {
+    struct fs_text text = fs_text(thread->name, sizeof thread->name);
+    for (long i = 0; i + 1 < length; i++) { /* without the newline */
+        fs_text_string(&text, (char[]){line[i], '\0'});
+    }
+    if (text.length == 0) {
+        fs_text_string(&text, "?");
+    }
+}
+
 /* --- in a forked child ----------------------------------------------------------------------- */
 
 uint32_t fs_generation(void) { return registry.generation; }

@@ -60,6 +60,7 @@ struct fs_entry {
     uint8_t kind;
     uint8_t phase;
     uint8_t outlasted; /* a fork has waited for it until its deadline: do not wait again */
+    uint32_t stack;    /* where it was taken (stacks.h); 0 without FORKSAFE_STACKS */
 };
 enum { FS_WAITED_TAKING = 1, FS_WAITED_HELD }; /* values of `outlasted` */
 
@@ -68,6 +69,7 @@ struct fs_critical {
     const char *name;
     const char *kin;  /* for the user: the calls that need its lock; NULL: the child does not */
     bool idle_asleep; /* a thread that sleeps in the kernel meanwhile holds nothing */
+    bool freed;       /* fork() itself frees its lock in the child */
 };
 /* All of them lie together, so that a walker of a running thread's entries can tell one from whatever
  * else the object was a moment ago. */
@@ -80,6 +82,12 @@ struct fs_wait {
     const void *caller;
     uintptr_t frame;
     uint8_t kind; /* FS_KIND_COND, _BARRIER, _SEMAPHORE or _THREAD */
+};
+
+/* What a thread of a watched child waits for (watchdog.h). */
+struct fs_waited {
+    const void *object; /* NULL: nothing */
+    uint8_t kind;
 };
 
 /* FS_INLINE_WAITS: a wait nests in another only where a signal handler waits. */
@@ -97,6 +105,7 @@ struct fs_thread {
     uintptr_t detached_frame;
     bool masks_suspend; /* the program believes that this thread blocks the suspend signal */
     bool wants_fork;    /* waits for its turn to fork; set by itself (fork.c) */
+    bool notes_stack;   /* is recording its own stack: whatever that locks is not recorded */
     bool opened_unseen; /* has called dlopen without an entry; set by itself (hooks/loader.c) */
 
     /* Between a parked thread and the forking one (world.c). */
@@ -110,6 +119,7 @@ struct fs_thread {
     bool verdict;          /* the next value of `hopeless`, while it is worked out */
     bool seen_waiting;     /* for another thread; written and read by the forking thread */
     bool outstayed;        /* stood in an opaque module until a deadline; likewise */
+    struct fs_waited waited;          /* with FORKSAFE_WATCHDOG_MS; by itself */
     greg_t detached_registers[NGREG]; /* where it blocks; only with FORKSAFE_OPAQUE */
 
     /* Identity. Written before the thread runs, or by itself. */
@@ -186,6 +196,10 @@ bool fs_in_vfork_child(void);
 
 /* Reads /proc/self/task/TID/`file` as fs_read_file() does. */
 long fs_read_task(int tid, const char *file, char *buffer, size_t size);
+/* Fills in the thread's name as it is now, "?" where it cannot be read. */
+void fs_thread_read_name(struct fs_thread *thread);
+/* ... as /proc/.../comm has it, a line of `length` bytes, or less than 1. */
+void fs_thread_set_name(struct fs_thread *thread, const char *line, long length);
 /* True if the thread sleeps in a system call; false where /proc cannot be read. */
 bool fs_task_sleeps(int tid);
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "config.h"
+#include "detect.h"
 #include "event.h"
 #include "inventory.h"
 #include "layout.h"
@@ -31,6 +32,13 @@ struct inherited {
 static struct inherited spins;
 static struct inherited read_locks;
 bool fs_read_locks_inherited;
+
+static void report_forced(const struct fs_thread *vanished, const struct fs_entry *entry,
+                          bool symbols) {
+    if (!fs_event_in_file()) {
+        fs_report_forced(vanished, entry, symbols);
+    }
+}
 
 static void inherit(struct inherited *list, void *object, bool *any) {
     if (list->count == list->room) {
@@ -102,7 +110,7 @@ static void repair_mutex(const struct fs_thread *vanished, const struct fs_entry
     }
     fs_mutex_rebuild(entry->object);
     if (!in_flight) {
-        fs_report_forced(vanished, entry, child->by_fork);
+        report_forced(vanished, entry, child->by_fork);
     }
 }
 
@@ -140,7 +148,7 @@ static void repair_rwlock(const struct fs_thread *vanished, const struct fs_entr
         fs_rwlock_rebuild(entry->object, readers, written ? child->new_id : 0);
     }
     if (held) {
-        fs_report_forced(vanished, entry, child->by_fork);
+        report_forced(vanished, entry, child->by_fork);
     }
 }
 
@@ -214,7 +222,7 @@ static void repair_spin(const struct fs_thread *vanished, const struct fs_entry 
     }
     inherit(&spins, entry->object, &fs_spins_inherited);
     if (entry->phase == FS_HELD) {
-        fs_report_forced(vanished, entry, child->by_fork);
+        report_forced(vanished, entry, child->by_fork);
     }
 }
 
@@ -240,7 +248,7 @@ static void repair_semaphore(const struct fs_thread *vanished, const struct fs_e
                              const struct child *child) {
     if (fs_layout_held_by(FS_KIND_SEMAPHORE, entry->object, vanished)) {
         fs_sem_give_back(entry->object);
-        fs_report_forced(vanished, entry, child->by_fork);
+        report_forced(vanished, entry, child->by_fork);
     }
 }
 
@@ -252,7 +260,7 @@ static void repair_guard(const struct fs_thread *vanished, const struct fs_entry
     }
     fs_guard_rebuild(entry->object);
     if (entry->phase == FS_HELD) {
-        fs_report_forced(vanished, entry, child->by_fork);
+        report_forced(vanished, entry, child->by_fork);
     }
 }
 
@@ -284,14 +292,14 @@ static void repair_entry(const struct fs_thread *vanished, const struct fs_entry
         repair_cond(entry->object, child);
         break;
     case FS_KIND_CRITICAL: /* a lock of libc's own is out of reach */
-        if (fs_call_was_cut(entry)) {
+        if (fs_call_was_cut(entry, child->by_fork) && !fs_event_in_file()) {
             fs_report_cut(vanished, entry, child->by_fork);
         }
         break;
     case FS_KIND_FILE: /* glibc's fork has freed it already */
         if (!child->by_fork && entry->phase == FS_HELD) {
             fs_file_free(entry->object);
-            fs_report_forced(vanished, entry, false);
+            report_forced(vanished, entry, false);
         }
         break;
     default: /* glibc repairs pthread_once itself */
@@ -375,6 +383,78 @@ static void drop_disproved(struct fs_thread *vanished) {
     }
 }
 
+/* What was a thread's before the fork, for reports and for detect. */
+static struct fs_remnant remnant_of(const struct fs_thread *vanished, uint8_t kind, void *object,
+                                    const void *caller) {
+    struct fs_remnant remnant = {.object = object,
+                                 .caller = caller,
+                                 .stood_at = vanished->stood_at,
+                                 .tid = vanished->tid,
+                                 .owner_id = vanished->owner_id,
+                                 .kind = kind};
+    memcpy(remnant.name, vanished->name, sizeof remnant.name);
+    return remnant;
+}
+
+/* Of ld.so's lock alone we can see whether it was held. */
+static bool still_counts(const struct fs_remnant *remnant, const struct child *child) {
+    const struct fs_critical *call = remnant->object;
+    return remnant->kind != FS_KIND_CRITICAL || strcmp(call->kin, FS_LOADER_KIN) != 0 ||
+           fs_loader_was_held(child->old_id);
+}
+
+static void settle_entry(struct fs_thread *vanished, const struct fs_entry *entry,
+                         const struct child *child) {
+    if (fs_event_wanted() &&
+        (entry->kind != FS_KIND_CRITICAL || fs_call_was_cut(entry, child->by_fork))) {
+        struct fs_remnant remnant = remnant_of(vanished, entry->kind, entry->object, entry->caller);
+        remnant.phase = entry->phase;
+        remnant.stack = entry->stack;
+        fs_event_inherited(&remnant);
+        if (fs_config.mode == FS_MODE_DETECT && still_counts(&remnant, child)) {
+            fs_detect_remember(&remnant);
+        }
+    }
+    if (fs_config.mode == FS_MODE_REPAIR) {
+        repair_entry(vanished, entry, child);
+    }
+}
+
+static void settle_wait(struct fs_thread *vanished, const struct fs_wait *wait,
+                        const struct child *child) {
+    struct fs_remnant remnant = remnant_of(vanished, wait->kind, wait->object, wait->caller);
+    remnant.waits = true;
+    fs_event_inherited(&remnant);
+    if (fs_config.mode == FS_MODE_REPAIR) {
+        repair_wait(vanished, wait, child);
+        return;
+    }
+    fs_detect_remember(&remnant);
+    if (wait->mutex != NULL) { /* it may have been on its way back to it */
+        remnant = remnant_of(vanished, FS_KIND_MUTEX, wait->mutex, wait->caller);
+        fs_detect_remember(&remnant);
+    }
+}
+
+static void settle(struct fs_thread *vanished, const struct child *child) {
+    uint32_t count = fs_entry_count(vanished);
+    bool nothing = count == 0 && vanished->wait_count == 0;
+    if (nothing) {
+        return;
+    }
+    if (fs_config.mode == FS_MODE_DETECT) {
+        fs_detect_name(vanished);
+    }
+    for (uint32_t slot = 0; slot < count; slot++) {
+        if (vanished->entries[slot].phase != FS_RESERVED) {
+            settle_entry(vanished, &vanished->entries[slot], child);
+        }
+    }
+    for (uint32_t i = 0; i < vanished->wait_count && i < FS_INLINE_WAITS; i++) {
+        settle_wait(vanished, &vanished->waits[i], child);
+    }
+}
+
 void fs_repair_child(struct fs_thread *survivor, bool by_fork) {
     struct child child = {.survivor = survivor, .old_id = survivor->owner_id, .by_fork = by_fork};
     child.new_id = fs_layout_own_id();
@@ -385,19 +465,10 @@ void fs_repair_child(struct fs_thread *survivor, bool by_fork) {
     }
     fs_event_begin();
     FS_EACH_VANISHED (thread) {
-        uint32_t count = fs_entry_count(thread);
-        for (uint32_t slot = 0; slot < count; slot++) {
-            if (thread->entries[slot].phase != FS_RESERVED) {
-                fs_event_entry(thread, &thread->entries[slot]);
-                repair_entry(thread, &thread->entries[slot], &child);
-            }
-        }
-        for (uint32_t i = 0; i < thread->wait_count && i < FS_INLINE_WAITS; i++) {
-            fs_event_wait(thread, &thread->waits[i]);
-            repair_wait(thread, &thread->waits[i], &child);
-        }
+        settle(thread, &child);
     }
     reown_all(&child);
     fs_loader_repair(child.old_id, child.new_id);
     fs_event_end();
+    fs_detect_begin();
 }

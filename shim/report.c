@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 
 #include "arch.h"
+#include "event.h"
 #include "real.h"
 #include "sys.h"
 
@@ -149,11 +150,11 @@ struct fs_text fs_report_begin(char *buffer, size_t size) {
     return text;
 }
 
-void fs_text_thread(struct fs_text *text, const struct fs_thread *thread) {
+void fs_text_thread(struct fs_text *text, int tid, const char *name) {
     fs_text_string(text, "thread \"");
-    fs_text_string(text, thread->name);
+    fs_text_string(text, name);
     fs_text_string(text, "\" (tid ");
-    fs_text_number(text, thread->tid);
+    fs_text_number(text, tid);
     fs_text_string(text, ")");
 }
 
@@ -164,7 +165,7 @@ void fs_report_forced(const struct fs_thread *holder, const struct fs_entry *ent
     fs_text_string(&text, " ");
     fs_text_address(&text, entry->object, symbols);
     fs_text_string(&text, " was held by ");
-    fs_text_thread(&text, holder);
+    fs_text_thread(&text, holder->tid, holder->name);
     fs_text_string(&text, ", taken at ");
     fs_text_address(&text, entry->caller, symbols);
     fs_text_string(&text, ": released here, the data under it may be torn");
@@ -175,12 +176,71 @@ void fs_report_cut(const struct fs_thread *holder, const struct fs_entry *entry,
     const struct fs_critical *call = entry->object;
     char buffer[LINE_MAX_BYTES];
     struct fs_text text = fs_report_begin(buffer, sizeof buffer);
-    fs_text_thread(&text, holder);
+    fs_text_thread(&text, holder->tid, holder->name);
     fs_text_string(&text, " was inside ");
     fs_text_string(&text, call->name);
     fs_text_string(&text, ", called at ");
     fs_text_address(&text, entry->caller, symbols);
     fs_text_string(&text, ": libc may hang here in ");
     fs_text_string(&text, call->kin);
+    fs_report_line(buffer);
+}
+
+static const char *relation_of(const struct fs_remnant *remnant) {
+    if (remnant->waits) {
+        return ", still waited for by ";
+    }
+    if (remnant->kind == FS_KIND_CRITICAL || remnant->kind == FS_KIND_COND) {
+        return ", since the fork came while it was being called by ";
+    }
+    return remnant->phase == FS_HELD ? ", held by " : ", being taken or given back by ";
+}
+
+/* "forksafe: process 12 (forked by 11): deadlock: blocks at main+0x1c (prog+0x1280) on mutex log_lock
+ * (prog+0x4060), held by thread "worker" (tid 9) since log_line+0x1c (prog+0x1200), which vanished
+ * when serve+0x40 (prog+0x1300) forked: released here" */
+void fs_report_deadlock(const struct fs_remnant *remnant, const char *what, const void *caller,
+                        const void *fork_site, bool healed) {
+    char buffer[LINE_MAX_BYTES];
+    struct fs_text text = fs_report_begin(buffer, sizeof buffer);
+    fs_text_string(&text, "deadlock: ");
+    fs_text_string(&text, what);
+    fs_text_string(&text, " at ");
+    fs_text_address(&text, caller, true);
+    fs_text_string(&text, ": ");
+    fs_text_string(&text, fs_kind_name(remnant->kind));
+    fs_text_string(&text, " ");
+    if (remnant->kind == FS_KIND_CRITICAL) {
+        fs_text_string(&text, ((const struct fs_critical *)remnant->object)->name);
+    } else {
+        fs_text_address(&text, remnant->object, true);
+    }
+    fs_text_string(&text, relation_of(remnant));
+    fs_text_thread(&text, remnant->tid, remnant->name);
+    fs_text_string(&text, " at ");
+    fs_text_address(&text, remnant->caller, true);
+    fs_text_string(&text, ", which vanished at the fork at ");
+    fs_text_address(&text, fork_site, true);
+    fs_text_string(&text, healed ? ": put right here" : "");
+    fs_report_line(buffer);
+}
+
+/* In a signal handler, that may have interrupted the dynamic linker: no symbols. */
+void fs_report_stuck(const struct fs_stuck *stuck) {
+    char buffer[LINE_MAX_BYTES];
+    struct fs_text text = fs_report_begin(buffer, sizeof buffer);
+    fs_text_thread(&text, stuck->self->tid, stuck->self->name);
+    fs_text_string(&text, " has waited ");
+    fs_text_number(&text, stuck->ms);
+    fs_text_string(&text, " ms for ");
+    fs_text_string(&text, fs_kind_name(stuck->kind));
+    fs_text_string(&text, " ");
+    fs_text_address(&text, stuck->object, false);
+    fs_text_string(&text, ", called at ");
+    fs_text_address(&text, stuck->caller, false);
+    if (stuck->owner != NULL) {
+        fs_text_string(&text, ": owned by ");
+        fs_text_thread(&text, stuck->owner->tid, stuck->owner->name);
+    }
     fs_report_line(buffer);
 }

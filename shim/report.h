@@ -29,7 +29,7 @@ void fs_text_hex(struct fs_text *text, uintptr_t number);
 void fs_text_address(struct fs_text *text, const void *address, bool symbols);
 
 /* 'thread "worker" (tid 4711)'. */
-void fs_text_thread(struct fs_text *text, const struct fs_thread *thread);
+void fs_text_thread(struct fs_text *text, int tid, const char *name);
 
 /* Remembers what descriptor 2 is. */
 void fs_report_init(void);
@@ -45,6 +45,13 @@ void fs_report_forced(const struct fs_thread *holder, const struct fs_entry *ent
 
 /* In the child: `holder` has vanished inside a critical call. */
 void fs_report_cut(const struct fs_thread *holder, const struct fs_entry *entry, bool symbols);
+
+/* In a forked child: what it has run into (event.h), at which call. */
+struct fs_remnant;
+void fs_report_deadlock(const struct fs_remnant *remnant, const char *what, const void *caller,
+                        const void *fork_site, bool healed);
+struct fs_stuck;
+void fs_report_stuck(const struct fs_stuck *stuck);
 
 /* The user's word for a kind: "mutex", "rwlock (read)", ... */
 const char *fs_kind_name(uint8_t kind);

@@ -266,6 +266,10 @@ void fs_safepoint_init(void) {
 
 /* --- the walk -------------------------------------------------------------------------------- */
 
+static struct fs_lock walking;
+void fs_walk_lock(void) { fs_lock(&walking); }
+void fs_walk_unlock(void) { fs_unlock(&walking); }
+
 static bool begin_walk(unw_cursor_t *cursor, const greg_t *registers, bool may_go) {
     memset(readable_pages, 0xff, sizeof readable_pages); /* no page has such an address */
     stack_may_go = may_go;
@@ -273,7 +277,7 @@ static bool begin_walk(unw_cursor_t *cursor, const greg_t *registers, bool may_g
            unwinder.init_remote(cursor, unwinder.space, (void *)(uintptr_t)registers) == 0;
 }
 
-unsigned fs_walk_stack(const greg_t *registers, uintptr_t *stack, unsigned room) {
+static unsigned walk_stack(const greg_t *registers, uintptr_t *stack, unsigned room) {
     unw_cursor_t cursor;
     unsigned depth = 0;
     unw_word_t ip;
@@ -289,11 +293,20 @@ unsigned fs_walk_stack(const greg_t *registers, uintptr_t *stack, unsigned room)
     return depth;
 }
 
+unsigned fs_walk_stack(const greg_t *registers, uintptr_t *stack, unsigned room) {
+    fs_sigset saved = fs_signals_block();
+    fs_walk_lock();
+    unsigned depth = walk_stack(registers, stack, room);
+    fs_walk_unlock();
+    fs_signals_restore(saved);
+    return depth;
+}
+
 /* Two kinds of frame matter. What a signal has interrupted: libc there is in the middle of
  * something. And, where the thread itself was stopped by a signal, any frame of an opaque module
  * that the program called: not the outermost ones, where libc calls the start routine or main(),
  * and not the trampoline that a signal handler returns to. */
-bool fs_is_safe_point(const greg_t *registers, enum fs_standing standing) {
+static bool is_safe_point(const greg_t *registers, enum fs_standing standing) {
     unw_cursor_t cursor;
     if (!begin_walk(&cursor, registers, standing == FS_AT_A_CALL_THAT_MAY_RETURN)) {
         return true;
@@ -318,4 +331,11 @@ bool fs_is_safe_point(const greg_t *registers, enum fs_standing standing) {
         }
     }
     return true;
+}
+
+bool fs_is_safe_point(const greg_t *registers, enum fs_standing standing) {
+    fs_walk_lock();
+    bool safe = is_safe_point(registers, standing);
+    fs_walk_unlock();
+    return safe;
 }

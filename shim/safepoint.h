@@ -29,7 +29,13 @@ enum fs_standing {
 bool fs_is_safe_point(const greg_t *registers, enum fs_standing standing);
 
 /* Stores the instruction addresses of a stack, from where it stands outwards, up to `room`; returns
- * how many. Like the above. */
+ * how many. The stack must stay: the caller's own, or that of a thread that does not run. Any
+ * thread, in a signal handler too. */
 unsigned fs_walk_stack(const greg_t *registers, uintptr_t *stack, unsigned room);
+
+/* Walks are one at a time: libunwind's pools, and what is known of pages, serve one. A fork holds
+ * the lock, so that in the child nobody is inside a walk. With signals blocked. */
+void fs_walk_lock(void);
+void fs_walk_unlock(void);
 
 #endif

@@ -11,6 +11,7 @@
 #include "report.h"
 #include "safepoint.h"
 #include "sys.h"
+#include "watchdog.h"
 #include "world.h"
 
 static struct {
@@ -53,7 +54,7 @@ static void die_of(int signo) {
 
 static void on_suspend(int signo, siginfo_t *info, void *context) {
     struct fs_thread *self = fs_self;
-    if (self == NULL) {
+    if (fs_watchdog_barks(info) || self == NULL) {
         return;
     }
     if (info->si_code != SI_TKILL || info->si_pid != (pid_t)fs_syscall0(SYS_getpid)) {
@@ -108,7 +109,8 @@ void fs_suspend_init(void) {
         return;
     }
     suspend.chosen = true;
-    if (fs_config.suspend == FS_SUSPEND_GATE) {
+    bool needed = fs_config.mode == FS_MODE_REPAIR || fs_config.watchdog_ms != 0;
+    if (fs_config.suspend == FS_SUSPEND_GATE || !needed) {
         return;
     }
     if (fs_config.signal == 0) {

@@ -19,6 +19,7 @@
 #include "loader.h"
 #include "report.h"
 #include "safepoint.h"
+#include "stacks.h"
 #include "suspend.h"
 #include "sys.h"
 
@@ -134,9 +135,18 @@ static bool may_pass(struct fs_thread *self) {
     return !fs_stop_wanted(self) || fs_load(&self->pass) != 0;
 }
 
+/* The place that the raised depth stands for. */
+static uint32_t place(struct fs_thread *self) {
+    uint32_t slot = self->depth - 1;
+    if ((fs_load(&fs_stop) & FS_STACKED) != 0) {
+        fs_stacks_note(self, slot);
+    }
+    return slot;
+}
+
 __attribute__((noinline)) uint32_t fs_gate(struct fs_thread *self, uintptr_t frame) {
     if (!fs_stop_wanted(self)) {
-        return self->depth - 1;
+        return place(self);
     }
     do {
         fs_store(&self->depth, self->depth - 1); /* not filled yet: give it back for now */
@@ -149,7 +159,7 @@ __attribute__((noinline)) uint32_t fs_gate(struct fs_thread *self, uintptr_t fra
         }
     } while (!may_pass(self));
     passed(self);
-    return self->depth - 1;
+    return place(self);
 }
 
 /* Nobody waits for a thread that was found hopeless: it must not go on before the fork. */
@@ -262,23 +272,7 @@ static bool get_wanted(const struct fs_thread *thread, struct fs_entry *copy) {
 }
 
 static int owner_of(const struct fs_entry *entry) {
-    union {
-        pthread_mutex_t mutex;
-        pthread_rwlock_t rwlock;
-        sem_t sem;
-    } copy;
-    switch (entry->kind) {
-    case FS_KIND_MUTEX:
-        return fs_peek(&copy, entry->object, sizeof copy.mutex) ? fs_mutex_owner(&copy.mutex) : 0;
-    case FS_KIND_RWLOCK_READ:
-    case FS_KIND_RWLOCK_WRITE:
-        return fs_peek(&copy, entry->object, sizeof copy.rwlock) ? fs_rwlock_writer(&copy.rwlock)
-                                                                 : 0;
-    case FS_KIND_SEMAPHORE:
-        return fs_peek(&copy, entry->object, sizeof copy.sem) ? fs_sem_holder(&copy.sem) : 0;
-    default:
-        return 0;
-    }
+    return fs_layout_owner(entry->kind, entry->object);
 }
 
 /* A reader is not blocked by somebody's read hold, unless a writer waits that is to be preferred.
@@ -575,16 +569,6 @@ static bool loader_is_busy(const struct fs_thread *self) {
     return false;
 }
 
-static void read_name(struct fs_thread *thread) {
-    char name[FS_NAME_MAX + 1];
-    long length = fs_read_task(thread->tid, "comm", name, sizeof name);
-    struct fs_text text = fs_text(thread->name, sizeof thread->name);
-    if (length > 0) {
-        name[length - 1] = '\0'; /* the newline */
-        fs_text_string(&text, name);
-    }
-}
-
 /* The instruction pointer of a thread that is not running, else 0. */
 static uintptr_t where_it_stands(const struct fs_thread *thread, uint32_t state) {
     char line[256];
@@ -618,7 +602,7 @@ static void take_stock(const struct fs_thread *self, bool late) {
         uint32_t state = fs_load(&thread->state);
         bool holds = fs_load(&thread->depth) != 0 && fs_is_busy(thread);
         if (holds || (fs_event_wanted() && fs_load(&thread->wait_count) != 0)) {
-            read_name(thread);
+            fs_thread_read_name(thread);
             thread->stood_at = fs_event_wanted() ? where_it_stands(thread, state) : 0;
         }
         if (holds) {
@@ -642,6 +626,9 @@ void fs_world_init(void) {
     world.cpus = fs_cpu_count();
     if (!fs_membarrier_register()) {
         fs_store(&fs_stop, fs_stop | FS_FENCED);
+    }
+    if (fs_config.stacks) {
+        fs_store(&fs_stop, fs_stop | FS_STACKED);
     }
 }
 
@@ -676,7 +663,7 @@ void fs_world_stop(struct fs_thread *self) {
     fs_stop_report = (struct fs_stop_report){0};
     world.stopper = self;
     fs_stop_report.foreign = fs_event_wanted() ? fs_foreign_threads(NULL, 0) : -1;
-    if (fs_thread_count() > 1) {
+    if (fs_thread_count() > 1 && fs_config.mode == FS_MODE_REPAIR) {
         if (fs_loader_owner() != world.loader_outlasted) {
             world.loader_outlasted = 0;
         }
@@ -691,10 +678,12 @@ void fs_world_stop(struct fs_thread *self) {
         take_stock(self, late);
     }
     fs_registry_lock();
+    fs_walk_lock();
     fs_stop_report.ns = fs_now() - start;
 }
 
 void fs_world_start(void) {
+    fs_walk_unlock();
     fs_registry_unlock();
     if ((fs_stop & FS_STOPPED) != 0) {
         forget_verdicts();
@@ -704,8 +693,9 @@ void fs_world_start(void) {
 }
 
 void fs_world_alone(void) {
-    fs_store(&fs_stop, fs_stop & FS_FENCED);
+    fs_store(&fs_stop, fs_stop & (FS_FENCED | FS_STACKED));
     world.stopper = NULL;
     world.stopper_waits = 0;
+    fs_walk_unlock();
     fs_registry_unlock();
 }

@@ -17,7 +17,8 @@
 enum {
     FS_STOPPED = 1,  /* a fork is under way: park */
     FS_FENCED = 2,   /* no membarrier here: every look at this word needs a fence first */
-    FS_STOP_STEP = 4 /* the bits above count changes, so that a futex wait misses none */
+    FS_STACKED = 4,  /* FORKSAFE_STACKS: each entry's stack is recorded */
+    FS_STOP_STEP = 8 /* the bits above count changes, so that a futex wait misses none */
 };
 
 /* The stop word. Written by the forking thread alone, and by fs_world_init(). */

@@ -1,23 +1,29 @@
 /* Calls that take a lock of libc's own, from critical.def. */
+#include "../loader.h"
 #include "hook.h"
 
 #include <stdarg.h>
 
 #define DEFINE(type, name, parameters, call, lock, asleep)                                         \
     FS_EXPORT type name parameters {                                                               \
-        FS_CRITICAL_INFO fs_info = {#name, lock##_kin, asleep};                                    \
+        FS_CRITICAL_INFO fs_info = {#name, lock##_kin, asleep, lock##_freed};                      \
         FS_INSIDE(fs_info);                                                                        \
         return call;                                                                               \
     }
 
-#define FS_CRITICAL_LOCK(lock, kin) static const char lock##_kin[] = kin;
+#define FS_CRITICAL_LOCK(lock, kin)                                                                \
+    static const char lock##_kin[] = kin;                                                          \
+    enum { lock##_freed = false };
+#define FS_CRITICAL_LOCK_FREED(lock, kin)                                                          \
+    static const char lock##_kin[] = kin;                                                          \
+    enum { lock##_freed = true };
 #define FS_CRITICAL(type, name, parameters, arguments, lock)                                       \
     DEFINE(type, name, parameters, fs_real.name arguments, lock, false)
 #define FS_CRITICAL_UNLESS_ASLEEP(type, name, parameters, arguments, lock)                         \
     DEFINE(type, name, parameters, fs_real.name arguments, lock, true)
 #define FS_CRITICAL_WHEN(type, name, parameters, arguments, lock, condition)                       \
     FS_EXPORT type name parameters {                                                               \
-        FS_CRITICAL_INFO fs_info = {#name, lock##_kin, false};                                     \
+        FS_CRITICAL_INFO fs_info = {#name, lock##_kin, false, lock##_freed};                       \
         fs_current(); /* fills fs_real */                                                          \
         if (!(condition)) {                                                                        \
             return fs_real.name arguments;                                                         \
@@ -27,7 +33,7 @@
     }
 #define FS_CRITICAL_VARIADIC(type, name, parameters, last, v, arguments, lock)                     \
     FS_EXPORT type name parameters {                                                               \
-        FS_CRITICAL_INFO fs_info = {#name, lock##_kin, false};                                     \
+        FS_CRITICAL_INFO fs_info = {#name, lock##_kin, false, lock##_freed};                       \
         FS_INSIDE(fs_info);                                                                        \
         va_list list;                                                                              \
         va_start(list, last);                                                                      \
@@ -37,7 +43,7 @@
     }
 #define FS_CRITICAL_VARIADIC_VOID(name, parameters, last, v, arguments, lock)                      \
     FS_EXPORT void name parameters {                                                               \
-        FS_CRITICAL_INFO fs_info = {#name, lock##_kin, false};                                     \
+        FS_CRITICAL_INFO fs_info = {#name, lock##_kin, false, lock##_freed};                       \
         FS_INSIDE(fs_info);                                                                        \
         va_list list;                                                                              \
         va_start(list, last);                                                                      \
@@ -48,7 +54,7 @@
 
 /* sysdeps/pthread/sem_open.c has no v-function: the mode and the value are passed on. */
 FS_EXPORT sem_t *sem_open(const char *name, int flags, ...) {
-    FS_CRITICAL_INFO fs_info = {"sem_open", sem_mappings_lock_kin, false};
+    FS_CRITICAL_INFO fs_info = {"sem_open", sem_mappings_lock_kin, false, false};
     FS_INSIDE(fs_info);
     va_list list;
     va_start(list, flags);

@@ -9,6 +9,7 @@
  * one that fork() frees in the child. */
 #include <string.h>
 
+#include "../loader.h"
 #include "hook.h"
 
 /* A function that saves its arguments, asks choose_NAME(arguments, caller) where to go, and goes
@@ -82,7 +83,7 @@ static bool caller_matters(const char *file, const void *caller) {
 
 /* --- the two functions ----------------------------------------------------------------------- */
 
-FS_CRITICAL_INFO opening = {"dlopen", "dlopen, dlclose and dl_iterate_phdr", false};
+FS_CRITICAL_INFO opening = {"dlopen", FS_LOADER_KIN, false, false};
 
 static void *inside_dlopen(const char *file, int mode) {
     FS_INSIDE(opening);
@@ -95,7 +96,10 @@ static void *inside_dlmopen(Lmid_t space, const char *file, int mode) {
 }
 
 /* Parks the caller if it is to park. Then it goes on as it was. */
-static void pass_gate(struct fs_thread *self) {
+static void pass_gate(struct fs_thread *self, const void *caller) {
+    if (fs_unlikely(fs_load(&fs_calls_inherited))) {
+        fs_detect_call(&opening, caller);
+    }
     fs_store(&self->opened_unseen, true);
     uint32_t slot = fs_raise_depth(self);
     fs_store(&self->depth, slot);
@@ -108,7 +112,7 @@ static bool is_called_from_here(const char *file, const void *caller) {
     if (self == NULL || !caller_matters(file, caller)) {
         return self != NULL;
     }
-    pass_gate(self);
+    pass_gate(self, caller);
     return false;
 }
 

@@ -1,7 +1,9 @@
 /* pthread_once, and C++ function-local statics (Itanium C++ ABI, 3.3.2). */
 #include "hook.h"
 
+#include "../detect.h"
 #include "../sys.h"
+#include "../watchdog.h"
 
 enum { ONCE_DONE = 2 }; /* nptl/pthread_once.c */
 
@@ -88,6 +90,10 @@ FS_EXPORT int __cxa_guard_acquire(uint64_t *guard) {
         return real.acquire(guard);
     }
     uint32_t slot = fs_enter(self, guard, FS_KIND_GUARD, FS_CALLER());
+    if (fs_unlikely(fs_is_inherited(guard))) {
+        fs_detect_meet(FS_BLOCKS, FS_KIND_GUARD, guard);
+    }
+    FS_WATCHED(FS_KIND_GUARD, guard);
     int mine = real.acquire(guard);
     if (mine) {
         fs_held(self, guard, slot);

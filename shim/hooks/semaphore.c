@@ -58,14 +58,19 @@ static bool waited(struct fs_thread *self, sem_t *sem, uint32_t before, int resu
     return done;
 }
 
+/* In a child, what a vanished thread may have taken is given back. (In detect the twins do that.) */
+static inline void put_right(sem_t *sem) {
+    if (fs_unlikely(fs_generation() != 1) && fs_config.mode == FS_MODE_REPAIR) {
+        fs_sem_disinherit(sem);
+    }
+}
+
 #define WAIT(phase, call)                                                                          \
     struct fs_thread *self = fs_current();                                                         \
     if (fs_unlikely(self == NULL)) {                                                               \
         return call;                                                                               \
     }                                                                                              \
-    if (fs_unlikely(fs_generation() != 1)) {                                                       \
-        fs_sem_disinherit(sem);                                                                    \
-    }                                                                                              \
+    put_right(sem);                                                                                \
     if (!fs_sem_is_lock(sem)) {                                                                    \
         fs_wait_begin(self, FS_KIND_SEMAPHORE, sem, NULL, FS_CALLER());                            \
         uint32_t before = fs_detach(self);                                                         \
@@ -102,8 +107,8 @@ FS_EXPORT int sem_post(sem_t *sem) {
 }
 
 FS_EXPORT int sem_getvalue(sem_t *restrict sem, int *restrict value) {
-    if (fs_current() != NULL && fs_generation() != 1) {
-        fs_sem_disinherit(sem);
+    if (fs_current() != NULL) {
+        put_right(sem);
     }
     return fs_real.sem_getvalue(sem, value);
 }

@@ -12,7 +12,7 @@
 static struct { bool masked; } actions[_NSIG];
 
 /* Nobody forks while an action is changed: the suspend signal may be on the move. */
-FS_CRITICAL_INFO changing = {"sigaction", NULL, false};
+FS_CRITICAL_INFO changing = {"sigaction", NULL, false, false};
 
 /* Before the action is set: from then on the handler must not run while we park. */
 static void note_handler(int signo, __sighandler_t handler) {

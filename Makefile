@@ -30,7 +30,7 @@ DEFS := $(wildcard shim/*.def shim/hooks/*.def)
 TESTS := $(BUILD)/tests
 HAZARDS := $(patsubst tests/programs/%,$(TESTS)/%,$(basename $(wildcard tests/programs/*.c tests/programs/*.cpp)))
 PROGRAMS := $(HAZARDS) $(addprefix $(TESTS)/,unit poold stress latency scale syslog_storm alloc_storm \
-	atfork_order libatfork_opened.so urcu urcu-bp)
+	atfork_order libatfork_opened.so urcu urcu-bp detect_daemon detect_stuck)
 
 .PHONY: all compiler
 all: $(LIBRARY)
@@ -104,6 +104,8 @@ $(eval $(call simple_program,poold,tests/demo/poold.c,))
 $(eval $(call simple_program,stress,tests/stress/stress.c,))
 $(eval $(call simple_program,latency,tests/stress/latency.c,))
 $(eval $(call simple_program,scale,tests/scale/scale.c,))
+$(eval $(call simple_program,detect_daemon,tests/detect/daemon.c,))
+$(eval $(call simple_program,detect_stuck,tests/detect/stuck.c,))
 $(eval $(call simple_program,alloc_storm,tests/order/alloc_storm.c,))
 $(eval $(call simple_program,syslog_storm,tests/real/syslog.c,))
 $(eval $(call simple_program,urcu,tests/order/urcu.c,-lurcu-memb -lurcu-common))

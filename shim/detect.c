@@ -98,30 +98,31 @@ bool fs_is_inherited(const void *object) {
     return (fs_load(word) & bit) != 0;
 }
 
-/* `all`, or all but the holds of a rwlock for reading, which others may share. */
-static void drop_object(const void *object, bool all) {
+static void drop_object(const void *object) {
     for (size_t i = 0; i < left.count; i++) {
-        const struct fs_remnant *item = &left.items[i];
-        bool shared = item->kind == FS_KIND_RWLOCK_READ && item->phase == FS_HELD;
-        if (item->object == object && (all || !shared)) {
+        if (left.items[i].object == object) {
             left.items[i--] = left.items[--left.count];
         }
     }
 }
 
-static void drop(const void *object, bool all) {
+void fs_detect_forget(const void *object) {
     if (!fs_is_inherited(object)) {
         return;
     }
     fs_sigset saved = fs_signals_block();
     fs_lock(&left.lock);
-    drop_object(object, all);
+    drop_object(object);
     fs_unlock(&left.lock);
     fs_signals_restore(saved);
 }
 
-void fs_detect_forget(const void *object) { drop(object, true); }
-void fs_detect_free(const void *object) { drop(object, false); }
+/* A rwlock may be taken, and those who queued for it still be in the next one's way. */
+void fs_detect_free(enum fs_kind kind, const void *object) {
+    if (kind != FS_KIND_RWLOCK_READ && kind != FS_KIND_RWLOCK_WRITE) {
+        fs_detect_forget(object);
+    }
+}
 
 /* --- is it a vanished thread's doing? ---------------------------------------------------------- */
 
@@ -296,7 +297,7 @@ bool fs_detect_meet(enum fs_meeting meeting, enum fs_kind kind, void *object) {
         copy = *culprit;
     }
     if (met || joins) {
-        drop_object(object, true);
+        drop_object(object);
     }
     if (met) {
         if (fs_config.on_deadlock == FS_HEAL) {

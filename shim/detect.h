@@ -34,8 +34,8 @@ bool fs_detect_meet(enum fs_meeting meeting, enum fs_kind kind, void *object);
 /* The same for a semaphore that was given back because its note says so (layout.h). */
 void fs_detect_semaphore(void *sem, int holder);
 
-/* The lock was not found locked: what was about to be done to it at the fork, was not. */
-void fs_detect_free(const void *object);
+/* The lock was not found locked, and is the caller's: nobody is in the middle of taking it. */
+void fs_detect_free(enum fs_kind kind, const void *object);
 
 /* The object was initialised or destroyed: nobody's any more. */
 void fs_detect_forget(const void *object);

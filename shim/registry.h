@@ -105,7 +105,7 @@ struct fs_thread {
     uintptr_t detached_frame;
     bool masks_suspend; /* the program believes that this thread blocks the suspend signal */
     bool wants_fork;    /* waits for its turn to fork; set by itself (fork.c) */
-    bool notes_stack;   /* is recording its own stack: whatever that locks is not recorded */
+    bool walks;         /* has the lock of walks: of what it takes then no stack is recorded */
     bool opened_unseen; /* has called dlopen without an entry; set by itself (hooks/loader.c) */
 
     /* Between a parked thread and the forking one (world.c). */

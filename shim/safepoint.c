@@ -12,6 +12,7 @@
 #include "arch.h"
 #include "config.h"
 #include "real.h"
+#include "registry.h"
 #include "sys.h"
 
 /* Where libunwind cannot go (no unwind tables, JIT code) what was seen decides; nor is a stack
@@ -267,8 +268,21 @@ void fs_safepoint_init(void) {
 /* --- the walk -------------------------------------------------------------------------------- */
 
 static struct fs_lock walking;
-void fs_walk_lock(void) { fs_lock(&walking); }
-void fs_walk_unlock(void) { fs_unlock(&walking); }
+static void mark(bool walks) {
+    if (fs_self != NULL) {
+        fs_self->walks = walks;
+    }
+}
+
+void fs_walk_lock(void) {
+    fs_lock(&walking);
+    mark(true);
+}
+
+void fs_walk_unlock(void) {
+    mark(false);
+    fs_unlock(&walking);
+}
 
 static bool begin_walk(unw_cursor_t *cursor, const greg_t *registers, bool may_go) {
     memset(readable_pages, 0xff, sizeof readable_pages); /* no page has such an address */

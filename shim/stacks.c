@@ -95,10 +95,9 @@ static uint32_t number_of(const uintptr_t *stack, unsigned depth) {
 }
 
 void fs_stacks_note(struct fs_thread *self, uint32_t slot) {
-    if (self->notes_stack || slot >= self->capacity) {
+    if (self->walks || slot >= self->capacity) { /* libunwind locks a mutex */
         return;
     }
-    self->notes_stack = true;
     uintptr_t stack[FS_STACK_MAX];
     unsigned depth = fs_stack_here(stack);
     fs_sigset saved = fs_signals_block();
@@ -107,7 +106,6 @@ void fs_stacks_note(struct fs_thread *self, uint32_t slot) {
     fs_unlock(&table.lock);
     fs_signals_restore(saved);
     self->entries[slot].stack = number;
-    self->notes_stack = false;
 }
 
 const uintptr_t *fs_stacks_get(uint32_t stack, unsigned *depth) {

@@ -23,7 +23,7 @@ static bool is_of_interest(const void *object) {
     if (is_of_interest(object)) {                                                                  \
         int tried = attempt;                                                                       \
         if (tried != (busy)) {                                                                     \
-            fs_detect_free(object);                                                                \
+            fs_detect_free(kind, object);                                                          \
             return tried;                                                                          \
         }                                                                                          \
         fs_detect_meet(FS_BLOCKS, kind, object);                                                   \
@@ -37,7 +37,7 @@ static bool is_of_interest(const void *object) {
     if (result == (busy) && fs_detect_meet(FS_BUSY, kind, object)) {                               \
         return call;                                                                               \
     }                                                                                              \
-    fs_detect_free(object);                                                                        \
+    fs_detect_free(kind, object);                                                                  \
     return result
 
 /* ... that makes the object anew. */

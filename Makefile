@@ -118,6 +118,9 @@ $(eval $(call simple_program,private/libprivate.so,tests/plugins/private.c,-fPIC
 $(eval $(call simple_program,libcaller.so,tests/plugins/caller.c,-fPIC -shared '-Wl$(comma)-rpath$(comma)$$$$ORIGIN/private'))
 $(TESTS)/loader: $(TESTS)/libcaller.so $(TESTS)/private/libprivate.so
 $(TESTS)/loader: TEST_CFLAGS += -rdynamic
+$(eval $(call simple_program,libnss_fstest.so.2,tests/plugins/nss_forksafe.c,-fPIC -shared -Wl$(comma)-soname$(comma)libnss_fstest.so.2))
+$(TESTS)/nss: $(TESTS)/libnss_fstest.so.2
+$(TESTS)/nss: TEST_LIBS = -Wl,--no-as-needed -L$(TESTS) -l:libnss_fstest.so.2 '-Wl,-rpath,$$ORIGIN'
 $(eval $(call simple_program,libownlocks.so,tests/plugins/ownlocks.c,-fPIC -shared))
 $(TESTS)/opaque: $(TESTS)/libownlocks.so
 $(TESTS)/opaque: TEST_LIBS = -L$(TESTS) -lownlocks '-Wl,-rpath,$$ORIGIN'

@@ -87,15 +87,11 @@ static int fork_timed(int (*body)(void *), pid_t *pid, int64_t *ms) {
     return hz_wait(*pid);
 }
 
-static struct hz_event forked;
-
 static int fork_is_quick(void *arg) {
     pid_t pid;
     int64_t ms;
     (void)arg;
-    int verdict = fork_timed(uses_it_all, &pid, &ms);
-    hz_post(&forked);
-    HZ_TRY(verdict);
+    HZ_TRY(fork_timed(uses_it_all, &pid, &ms));
     if (ms >= deadline_ms() / 2) {
         hz_say("the fork took %ld ms: who did it wait for?", (long)ms);
         return HZ_WRONG;
@@ -103,66 +99,83 @@ static int fork_is_quick(void *arg) {
     return HZ_OK;
 }
 
-/* The caller is outside of any look-up, and makes no call which would tell forksafe so: had it left
- * something of a look-up behind, the fork in the other thread would wait for it. */
-static int is_not_waited_for(void) {
-    struct hz_thread other;
-    forked.count = 0;
-    hz_start(&other, fork_is_quick, NULL);
-    while (hz_seen(&forked) == 0) {
-    }
-    return hz_finish(&other);
-}
-
 /* ---- threads that look up all the time ---- */
 
-struct lookers {
+/*
+ * When they stop, they are outside of any look-up, but make no call that would tell forksafe so, and
+ * neither does the thread that stops them: had one left something of a look-up behind, the fork in
+ * yet another thread would wait for it. Static: threads use it even after a failure.
+ */
+static struct {
     int (*look)(void);
-    struct hz_thread threads[LOOKERS];
-    struct hz_event looking, stop, stopped, end;
+    struct hz_thread threads[LOOKERS], forker;
+    struct hz_event looking, stop, stopped, forked, end;
+} lookers;
+
+static void tell(struct hz_event *event) { __atomic_add_fetch(&event->count, 1, __ATOMIC_SEQ_CST); }
+
+static void spin_until(struct hz_event *event, int times) {
+    while (hz_seen(event) < times) {
+    }
+}
+
+static int looker_body(void *arg) {
+    int verdict = HZ_OK;
+    (void)arg;
+    hz_post(&lookers.looking);
+    do {
+        verdict = lookers.look();
+    } while (verdict == HZ_OK && hz_seen(&lookers.stop) == 0);
+    tell(&lookers.stopped);
+    spin_until(&lookers.end, 1);
+    return verdict;
+}
+
+static int forks_when_stopped(void *arg) {
+    while (hz_seen(&lookers.stopped) < LOOKERS) {
+        hz_sleep_us(1000);
+    }
+    int verdict = fork_is_quick(arg);
+    tell(&lookers.forked);
+    return verdict;
+}
+
+static void lookers_start(int (*look)(void)) {
+    lookers.look = look;
+    for (int i = 0; i < LOOKERS; i++) {
+        hz_start(&lookers.threads[i], looker_body, NULL);
+    }
+    hz_start(&lookers.forker, forks_when_stopped, NULL);
+    hz_await(&lookers.looking, LOOKERS);
+}
+
+static int lookers_stop(void) {
+    tell(&lookers.stop);
+    spin_until(&lookers.forked, 1);
+    tell(&lookers.end);
+    int verdict = hz_finish(&lookers.forker);
+    for (int i = 0; i < LOOKERS; i++) {
+        verdict |= hz_finish(&lookers.threads[i]);
+    }
+    return verdict;
+}
+
+struct look_ups {
+    int (*look)(void);
+    int (*child)(void *);
 };
 
-static int looker_body(void *self) {
-    struct lookers *lookers = (struct lookers *)self;
-    int verdict = HZ_OK;
-    for (int turns = 0; verdict == HZ_OK && (turns == 0 || hz_seen(&lookers->stop) == 0); turns++) {
-        verdict = lookers->look();
-        if (turns == 0) {
-            hz_post(&lookers->looking);
-        }
-    }
-    hz_post(&lookers->stopped);
-    while (hz_seen(&lookers->end) == 0) { /* as in is_not_waited_for() */
-    }
-    return verdict;
-}
-
-static void lookers_start(struct lookers *lookers, int (*look)(void)) {
-    memset(lookers, 0, sizeof *lookers);
-    lookers->look = look;
-    for (int i = 0; i < LOOKERS; i++) {
-        hz_start(&lookers->threads[i], looker_body, lookers);
-    }
-    hz_await(&lookers->looking, LOOKERS);
-}
-
-static int lookers_stop(struct lookers *lookers) {
-    hz_post(&lookers->stop);
-    hz_await(&lookers->stopped, LOOKERS);
-    int verdict = fork_is_quick(NULL);
-    hz_post(&lookers->end);
-    for (int i = 0; i < LOOKERS; i++) {
-        verdict |= hz_finish(&lookers->threads[i]);
-    }
-    return verdict;
+static int fork_beside(void *arg) {
+    const struct look_ups *look_ups = (const struct look_ups *)arg;
+    lookers_start(look_ups->look);
+    HZ_TRY(hz_children(FORKS, look_ups->child, NULL));
+    return lookers_stop();
 }
 
 static int lookers_forks(int (*look)(void), int (*child)(void *)) {
-    struct lookers lookers;
+    struct look_ups look_ups = {look, child};
     route_look_ups();
-    lookers_start(&lookers, look);
-    HZ_TRY(hz_children(FORKS, child, NULL));
-    return lookers_stop(&lookers);
+    return hz_elsewhere(fork_beside, &look_ups);
 }
 
 /* ---- the module takes a lock of the program ---- */
@@ -307,30 +320,40 @@ static int fork_in_look_up(void) {
     if (forked_inside == 0) {
         hz_end_with(uses_it_all, NULL);
     }
-    return hz_wait(forked_inside);
+    return HZ_OK;
 }
 
 static int fork_in_look_up_r(void) {
     in_module = fork_and_use_in_module;
-    HZ_TRY(look_up_r());
-    return hz_wait(forked_inside);
+    return look_up_r();
 }
 
 static int look_and_tell_time(void) { return uses_libc(NULL); }
 
-static int forks_in_look_ups(int (*look)(void), int (*fork_inside)(void)) {
-    struct lookers lookers;
-    route_look_ups();
-    lookers_start(&lookers, look);
+struct inside {
+    int (*look)(void), (*fork_inside)(void);
+};
+
+static int fork_inside(void *arg) {
+    const struct inside *inside = (const struct inside *)arg;
+    lookers_start(inside->look);
     for (int i = 1; i <= FORKS; i++) {
-        int verdict = fork_inside();
+        HZ_TRY(inside->fork_inside());
+        int verdict = hz_wait(forked_inside);
         if (verdict != HZ_OK) {
             hz_say("at fork %d of %d", i, FORKS);
             return verdict;
         }
     }
-    HZ_TRY(lookers_stop(&lookers));
-    return is_not_waited_for();
+    HZ_TRY(inside->fork_inside());
+    HZ_TRY(lookers_stop()); /* straight from the look-up: see there */
+    return hz_wait(forked_inside);
+}
+
+static int forks_in_look_ups(int (*look)(void), int (*fork_inside_it)(void)) {
+    struct inside inside = {look, fork_inside_it};
+    route_look_ups();
+    return hz_elsewhere(fork_inside, &inside);
 }
 
 static int module_forks(const void *arg) {

@@ -336,12 +336,15 @@ static bool is_safe_point(const greg_t *registers, enum fs_standing standing) {
         /* True of the frame that the signal interrupted; the one before is then the trampoline. */
         bool interrupted = unwinder.is_signal_frame(&cursor) > 0;
         inside = inside || (standing == FS_INTERRUPTED && last_opaque && !interrupted);
-        if ((is_opaque && interrupted) || (!is_opaque && inside) || is_opaque_by_name(ip)) {
+        if ((is_opaque && interrupted) || is_opaque_by_name(ip)) {
             return false;
         }
         last_opaque = is_opaque;
         if (unwinder.step(&cursor) <= 0) {
-            break;
+            break; /* the outermost: _start, which called libc, which called main() */
+        }
+        if (!is_opaque && inside) {
+            return false;
         }
     }
     return true;

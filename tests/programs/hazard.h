@@ -158,6 +158,12 @@ static inline int64_t hz_now_ms(clockid_t clock) {
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+/* How long a fork may wait for others. Half of it is far more than one takes that waits for nobody. */
+static inline int64_t hz_deadline_ms(void) {
+    const char *text = getenv("FORKSAFE_DEADLINE_MS");
+    return text != NULL ? strtol(text, NULL, 10) : 500;
+}
+
 static inline struct timespec hz_in_ms(clockid_t clock, int64_t ms) {
     int64_t at = hz_now_ms(clock) + ms;
     struct timespec when;

@@ -733,6 +733,45 @@ static int raw_file_clone(const void *arg) {
     return raw_file(raw_clone);
 }
 
+/* ---- a computing main thread ---- */
+
+static struct {
+    struct hz_event computing, forked;
+} computer;
+
+static int five_forks(void) {
+    for (int i = 0; i < 5; i++) {
+        int64_t before = hz_now_ms(CLOCK_MONOTONIC);
+        pid_t pid = fork();
+        if (pid == 0) {
+            hz_end_with(nothing, NULL);
+        }
+        int64_t ms = hz_now_ms(CLOCK_MONOTONIC) - before;
+        HZ_SETUP(pid > 0);
+        HZ_TRY(hz_wait(pid));
+        HZ_TRUE(ms < hz_deadline_ms() / 2);
+    }
+    return HZ_OK;
+}
+
+static int forks_meanwhile(void *arg) {
+    (void)arg;
+    hz_await(&computer.computing, 1);
+    int verdict = five_forks();
+    hz_post(&computer.forked);
+    return verdict;
+}
+
+/* Its outermost frame is the program's own, outside of libc's: that says nothing. */
+static int main_computes(const void *arg) {
+    (void)arg;
+    struct hz_thread forker;
+    hz_start(&forker, forks_meanwhile, NULL);
+    hz_post(&computer.computing);
+    spin(&computer.forked);
+    return hz_finish(&forker);
+}
+
 static const struct hazard hazards[] = {
     HAZARD("never_cond_destroyed_freed", cond_destroyed_freed, OK,
            "a condition variable destroyed at once after its broadcast: its memory is data now"),
@@ -773,6 +812,8 @@ static const struct hazard hazards[] = {
                   "siglongjmp out of pthread_rwlock_wrlock, then work deeper in the stack"),
     HAZARD("never_handoff", handoff, OK,
            "mutexes locked by one thread and unlocked by another, 20000 times"),
+    HAZARD("never_main_computes", main_computes, OK,
+           "another thread forks while the main thread computes: nobody is waited for"),
     HAZARD("never_raw_file_Fork", raw_file_Fork, HANGS,
            "_Fork while another thread has locked a stream"),
     HAZARD("never_raw_file_clone", raw_file_clone, HANGS,

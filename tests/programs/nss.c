@@ -71,11 +71,6 @@ static int uses_it_all(void *arg) {
 
 /* ---- a fork that waits for nobody ---- */
 
-static int64_t deadline_ms(void) {
-    const char *text = getenv("FORKSAFE_DEADLINE_MS");
-    return text != NULL ? strtol(text, NULL, 10) : 500;
-}
-
 static int fork_timed(int (*body)(void *), pid_t *pid, int64_t *ms) {
     int64_t before = hz_now_ms(CLOCK_MONOTONIC);
     *pid = fork();
@@ -92,7 +87,7 @@ static int fork_is_quick(void *arg) {
     int64_t ms;
     (void)arg;
     HZ_TRY(fork_timed(uses_it_all, &pid, &ms));
-    if (ms >= deadline_ms() / 2) {
+    if (ms >= hz_deadline_ms() / 2) {
         hz_say("the fork took %ld ms: who did it wait for?", (long)ms);
         return HZ_WRONG;
     }
@@ -504,7 +499,7 @@ static int long_calls_here(const struct long_call *call) {
             HZ_TRY(fork_timed(call->child, &pid, &ms));
             if (preloaded) {
                 HZ_TRY(says_so(call, caller.tid, pid, &said));
-                HZ_IS(ms >= deadline_ms(), i == 0);
+                HZ_IS(ms >= hz_deadline_ms(), i == 0);
             }
         }
         HZ_IS(hz_seen(&returned), round - 1);

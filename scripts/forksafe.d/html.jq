@@ -1,8 +1,8 @@
 # html.jq: symbolised events, one JSON object a line (read with -nR), made small for report.html.
 #
 # Called twice. Without a table (--argjson table '[]') it prints one: {"unread": lines that are no event of version 1,
-# "places": every place once}. With that table (--slurpfile) it prints {"unread", "places", "events"}, where each place is a number,
-# its index in "places". Without that, a page about 5,000 forks would be ten times as large.
+# "places": every place once}. With that table (--slurpfile) it prints {"unread", "places", "events"}, where each place
+# is a number, its index in "places". Without that, a page about 5,000 forks would be several times as large.
 
 def event:
     try (fromjson | if type == "object" and .v == 1 and (.event | type) == "string" and (.time | type) == "number"

@@ -60,7 +60,8 @@ def place_stops:
         if $e.child then
             "\($e.pid) \($e.tid)" as $thread
             | .ends[$thread] as $earliest
-            | .event = ($e | .from = ([.time - ([.us, 1] | max), $earliest // 0] | max) | .to = ([.from + 1, .time] | max))
+            | .event = ($e | .from = ([.time - ([.us, 1] | max), $earliest // 0] | max)
+                | .to = ([.from + 1, .time] | max))
             | .ends[$thread] = .event.to
             | .ends["\($e.child) \($e.child)"] = .event.to
         else .event = ($e | .from = .time | .to = .time) end;

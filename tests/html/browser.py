@@ -37,7 +37,8 @@ class Page:
         self._process = subprocess.Popen(
             [browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
              "--no-first-run", "--disable-background-networking", "--disable-component-update",
-             f"--user-data-dir={self._folder}", f"--window-size={width},{height}", "--remote-debugging-pipe", "about:blank"],
+             f"--user-data-dir={self._folder}", f"--window-size={width},{height}", "--remote-debugging-pipe",
+             "about:blank"],
             preexec_fn=descriptors, close_fds=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL)
         os.close(to_read)
@@ -146,7 +147,8 @@ class Page:
         x, y = self.place(selector, x, y)
         self.call("Input.dispatchMouseEvent", type="mousePressed", x=x, y=y, button="left", buttons=1, clickCount=1)
         for part in (0.5, 1):
-            self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x + dx * part, y=y + dy * part, button="left", buttons=1)
+            self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x + dx * part, y=y + dy * part, button="left",
+                      buttons=1)
         self.call("Input.dispatchMouseEvent", type="mouseReleased", x=x + dx, y=y + dy, button="left", clickCount=1)
         self.settle()
 

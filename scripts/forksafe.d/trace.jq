@@ -11,19 +11,20 @@
 # nest (Perfetto drops others), so a stop that seems to begin before its thread's last one ended is cut short: the time
 # of a fork is taken in the child, which may run late.
 
-def base: split("/") | last;
+# Nothing is taken for granted: a field of the wrong kind must not cost the others.
+def base: tostring | split("/") | last // "";
 def place:
     if type != "object" then "?"
-    elif .function then .function + (if .file then " (\(.file | base):\(.line // "?"))" else "" end)
+    elif .function then "\(.function)" + (if .file then " (\(.file | base):\(.line // "?"))" else "" end)
     elif .module then "\(.module | base)+\(.offset)"
-    else .address // "?" end;
+    else .address // "?" | tostring end;
 def stack: [arrays | .[] | place];
 def thread: if type == "object" then "\(.name // "?") (tid \(.tid // "?"))" else "unknown" end;
 def lock:
     if .kind == "libc call" then "\(.call // "?")"
-    elif (.object | type) == "object" and .object.symbol then .object.symbol
+    elif (.object | type) == "object" and .object.symbol then .object.symbol | tostring
     elif (.object | type) == "object" and .object.module then .object | place
-    else .address // "?" end;
+    else .address // "?" | tostring end;
 def hold:
     "\(.kind // "?") \(lock): \(.role // "?") \(.thread | thread), at \(.at | place)"
     + (if .torn == true then ", forced: its data may be torn" else "" end);
@@ -34,17 +35,18 @@ def event:
 
 # Only what the trace needs, since all events are held at once.
 def shorten:
-    {event, time: (.time * 1e6 | round), pid, program: (.program // "?" | tostring), tid: (.thread.tid? // .pid),
-        name: (.thread.name? // "?")}
+    {event, time: (.time * 1e6 | round), pid, program: (.program // "?" | tostring),
+        tid: ((.thread.tid? | numbers) // .pid), name: (.thread.name? // "?" | tostring)}
     + if .event == "fork" and (.child | type) == "number" then
         {child, us: ((.stop.us? | numbers) // 0),
-         args: {child, stop: (.stop | objects), inherited: [.inherited | arrays | .[] | objects | hold],
+         args: {child, stop, inherited: [.inherited | arrays | .[] | objects | hold],
                 stack: (.stack | stack)}}
       elif .event == "deadlock" then
         (.inherited | if type == "object" then . else {} end) as $hold
         | {title: "deadlock: \(.what // "?") \($hold | lock)",
            args: {what, inherited: ($hold | hold), holder_stack: ($hold.stack | stack), healed, stack: (.stack | stack),
-                  fork: {pid: .fork.pid?, thread: (.fork.thread? | thread), stack: (.fork.stack? | stack)}}}
+                  fork: (.fork | if type == "object" then {pid, thread: (.thread | thread), stack: (.stack | stack)}
+                         else null end)}}
       elif .event == "stuck" then
         {title: "stuck: \(lock)",
          args: {ms, kind, at: (.at | place), owner: (.owner | thread), stack: (.stack | stack)}}

@@ -99,13 +99,14 @@ class Page:
             self._note(answer)
 
     def open(self, path, fragment=""):
-        self._loaded = False
-        self.requests.clear()
-        self.errors.clear()
-        self.call("Page.navigate", url="file://" + os.path.realpath(path) + fragment)
-        until = time.monotonic() + self.limit
-        while not self._loaded:
-            self._note(self._message(until))
+        for url in ("about:blank", "file://" + os.path.realpath(path) + fragment):
+            self._loaded = False
+            self.requests.clear()
+            self.errors.clear()
+            self.call("Page.navigate", url=url)
+            until = time.monotonic() + self.limit
+            while not self._loaded:
+                self._note(self._message(until))
         self.settle()
 
     def run(self, script):
@@ -130,10 +131,12 @@ class Page:
         """A point of an element in the window, its middle unless told, scrolled into sight."""
         return self.run(f"""(() => {{
             const node = document.querySelector({json.dumps(selector)});
-            const seen = node.getBoundingClientRect();
-            if (seen.top < 0 || seen.bottom > innerHeight) node.scrollIntoView({{block: "center"}});
-            const box = node.getBoundingClientRect();
-            return [box.left + ({json.dumps(x)} ?? box.width / 2), box.top + ({json.dumps(y)} ?? box.height / 2)];
+            const point = () => {{
+                const box = node.getBoundingClientRect();
+                return [box.left + ({json.dumps(x)} ?? box.width / 2), box.top + ({json.dumps(y)} ?? box.height / 2)];
+            }};
+            if (!node.contains(document.elementFromPoint(...point()))) node.scrollIntoView({{block: "center"}});
+            return point();
         }})()""")
 
     def click(self, selector, x=None, y=None):

@@ -178,8 +178,9 @@ class Page:
             out.write(base64.b64decode(data))
 
     def close(self):
+        # (It may end before it has answered; a process of its own may then still hold the pipe.)
+        self._session, self.limit = None, 5
         try:
-            self._session = None
             self.call("Browser.close")
         except (EOFError, TimeoutError, OSError):
             pass

@@ -268,7 +268,8 @@ def hostile(page):
     check("hostile: no name became an element", found == [2, 1], found)
     text = page.text("main")
     missing = [name for name in ("</script><script>window.harmed=2</script>", "<!--<script>", "\U0001f512 emoji",
-                                 "\ufffdgnp.exe", "]]>&lt;&amp;&#60;", "__proto__", "bad \ufffd", "@EVENTS@", "`${window.harmed=5}`\\")
+                                 "\ufffdgnp.exe", "]]>&lt;&amp;&#60;", "__proto__", "bad \ufffd", "@EVENTS@",
+                                 "`${window.harmed=5}`\\")
                if name not in text]
     check("hostile: names are shown as they are", not missing, missing)
     check("hostile: nothing that turns the text is left", "\u202e" not in text and "\u0007" not in text)

@@ -19,6 +19,9 @@
 /* Registers the atfork handlers, before anybody else's. */
 void fs_fork_init(void);
 
+/* For readers from outside (inspect.h): whose turn it is to fork, or NULL. */
+void fs_fork_inspect(struct fs_thread *const **owner);
+
 /* Around a fork that runs no atfork handlers (_Fork, clone, syscall). Keep errno. */
 void fs_fork_raw_begin(struct fs_thread *self);
 void fs_fork_raw_end(struct fs_thread *self, bool is_child);

@@ -6,6 +6,7 @@
 #include "config.h"
 #include "event.h"
 #include "fork.h"
+#include "inspect.h"
 #include "layout.h"
 #include "loader.h"
 #include "real.h"
@@ -31,6 +32,7 @@ void fs_init(void) {
     fs_registry_init();
     fs_loader_init();
     fs_fork_init();
+    fs_inspect_init();
     fs_event_config();
     fs_watchdog_init();
 }

@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -282,6 +283,15 @@ struct fs_thread *fs_thread_by_tid(int tid) {
         }
     }
     return NULL;
+}
+
+void fs_registry_inspect(struct fs_registry_shape *shape) {
+    *shape = (struct fs_registry_shape){.chunks = &registry.chunks,
+                                        .generation = &registry.generation,
+                                        .chunk_bytes = CHUNK_BYTES,
+                                        .chunk_next = offsetof(struct chunk, next),
+                                        .chunk_used = offsetof(struct chunk, used),
+                                        .chunk_records = offsetof(struct chunk, records)};
 }
 
 unsigned fs_thread_count(void) { return fs_load(&registry.count); }

@@ -184,6 +184,17 @@ uint32_t fs_generation(void);
  * this process began with; also where that is too long ago to be known. */
 bool fs_was_survivor(int owner_id, uint32_t generation);
 
+/* For readers from outside (inspect.h): where the list begins, and how its chunks are laid out. */
+struct fs_registry_shape {
+    const void *chunks; /* the address of the pointer to the newest chunk; that is NULL at first */
+    const uint32_t *generation;
+    uint32_t chunk_bytes; /* of a chunk, and what its address is a multiple of */
+    uint32_t chunk_next;  /* offsets: of the pointer to the next older chunk */
+    uint32_t chunk_used;  /* of the number of records in use, 32 bits */
+    uint32_t chunk_records;
+};
+void fs_registry_inspect(struct fs_registry_shape *shape);
+
 struct fs_thread *fs_thread_by_tid(int tid);
 unsigned fs_thread_count(void);
 

@@ -122,22 +122,23 @@ void fs_text_address(struct fs_text *text, const void *address, bool symbols) {
 
 /* --- events ---------------------------------------------------------------------------------- */
 
+const char *const fs_kind_names[FS_KIND_COUNT] = {
+    [FS_KIND_MUTEX] = "mutex",
+    [FS_KIND_RWLOCK_READ] = "rwlock (read)",
+    [FS_KIND_RWLOCK_WRITE] = "rwlock (write)",
+    [FS_KIND_SPIN] = "spinlock",
+    [FS_KIND_SEMAPHORE] = "semaphore",
+    [FS_KIND_FILE] = "FILE lock",
+    [FS_KIND_ONCE] = "once control",
+    [FS_KIND_GUARD] = "static initialiser",
+    [FS_KIND_COND] = "condition variable",
+    [FS_KIND_BARRIER] = "barrier",
+    [FS_KIND_THREAD] = "thread",
+    [FS_KIND_CRITICAL] = "libc call",
+};
+
 const char *fs_kind_name(uint8_t kind) {
-    static const char *const names[FS_KIND_COUNT] = {
-        [FS_KIND_MUTEX] = "mutex",
-        [FS_KIND_RWLOCK_READ] = "rwlock (read)",
-        [FS_KIND_RWLOCK_WRITE] = "rwlock (write)",
-        [FS_KIND_SPIN] = "spinlock",
-        [FS_KIND_SEMAPHORE] = "semaphore",
-        [FS_KIND_FILE] = "FILE lock",
-        [FS_KIND_ONCE] = "once control",
-        [FS_KIND_GUARD] = "static initialiser",
-        [FS_KIND_COND] = "condition variable",
-        [FS_KIND_BARRIER] = "barrier",
-        [FS_KIND_THREAD] = "thread",
-        [FS_KIND_CRITICAL] = "libc call",
-    };
-    return kind < FS_KIND_COUNT ? names[kind] : "object";
+    return kind < FS_KIND_COUNT ? fs_kind_names[kind] : "object";
 }
 
 struct fs_text fs_report_begin(char *buffer, size_t size) {

@@ -54,6 +54,7 @@ struct fs_stuck;
 void fs_report_stuck(const struct fs_stuck *stuck);
 
 /* The user's word for a kind: "mutex", "rwlock (read)", ... */
+extern const char *const fs_kind_names[FS_KIND_COUNT];
 const char *fs_kind_name(uint8_t kind);
 
 #endif

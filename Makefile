@@ -29,11 +29,11 @@ DEFS := $(wildcard shim/*.def shim/hooks/*.def)
 
 TESTS := $(BUILD)/tests
 HAZARDS := $(patsubst tests/programs/%,$(TESTS)/%,$(basename $(wildcard tests/programs/*.c tests/programs/*.cpp)))
-PROGRAMS := $(HAZARDS) $(addprefix $(TESTS)/,unit poold stress latency scale syslog_storm alloc_storm \
+PROGRAMS := $(HAZARDS) $(addprefix $(TESTS)/,unit held poold stress latency scale syslog_storm alloc_storm \
 	atfork_order libatfork_opened.so urcu urcu-bp detect_daemon detect_stuck)
 
 .PHONY: all compiler
-all: $(LIBRARY)
+all: $(LIBRARY) $(BUILD)/forksafe-ps
 
 $(SHIM_OBJECTS): | compiler
 compiler:
@@ -74,7 +74,18 @@ $(BUILD)/trapping/shim/%.o: shim/%.c
 	@echo "  CC  $< (trapping)"
 	@$(CC) $(SHIM_CFLAGS) -fsanitize=undefined -fsanitize-undefined-trap-on-error -c -o $@ $<
 
--include $(SHIM_OBJECTS:.o=.d) $(SANITIZED_OBJECTS:.o=.d) $(TRAPPING_OBJECTS:.o=.d)
+# Reads the records of another process. Of the library it shares how objects and text look: what it does not
+# call of these files is dropped, and with it what that would need.
+PS_OBJECTS := $(patsubst shim/%.c,$(BUILD)/tools/%.o,$(wildcard shim/tools/*.c) shim/layout.c shim/json.c shim/report.c)
+$(BUILD)/forksafe-ps: $(PS_OBJECTS)
+	@echo "  LD  $@"
+	@$(CC) $(CFLAGS) -Wl,--gc-sections -o $@ $(PS_OBJECTS)
+$(BUILD)/tools/%.o: shim/%.c | compiler
+	@mkdir -p $(@D)
+	@echo "  CC  $< (forksafe-ps)"
+	@$(CC) $(CFLAGS) -std=gnu11 $(WARNINGS) -D_GNU_SOURCE -ffunction-sections -fdata-sections -MMD -MP -c -o $@ $<
+
+-include $(PS_OBJECTS:.o=.d) $(SHIM_OBJECTS:.o=.d) $(SANITIZED_OBJECTS:.o=.d) $(TRAPPING_OBJECTS:.o=.d)
 
 # --- test programs -----------------------------------------------------------------------------
 
@@ -107,6 +118,7 @@ $(eval $(call simple_program,scale,tests/scale/scale.c,))
 $(eval $(call simple_program,detect_daemon,tests/detect/daemon.c,))
 $(eval $(call simple_program,detect_stuck,tests/detect/stuck.c,))
 $(eval $(call simple_program,alloc_storm,tests/order/alloc_storm.c,))
+$(eval $(call simple_program,held,tests/inspect/held.c,))
 $(eval $(call simple_program,syslog_storm,tests/real/syslog.c,))
 $(eval $(call simple_program,urcu,tests/order/urcu.c,-lurcu-memb -lurcu-common))
 $(eval $(call simple_program,urcu-bp,tests/order/urcu.c,-DFLAVOUR_BP -lurcu-bp -lurcu-common))

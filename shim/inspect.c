@@ -50,6 +50,8 @@ FS_EXPORT struct fs_inspect forksafe_inspect = {
 /* Their readers know these numbers. */
 _Static_assert(FS_ATTACHED == 0 && FS_DETACHED == 1 && FS_SUSPENDED == 2 && FS_RESERVED == 0 &&
                    FS_TAKING == 1 && FS_TRYING == 2 && FS_HELD == 3 && FS_RELEASING == 4 &&
+                   FS_KIND_MUTEX == 0 && FS_KIND_RWLOCK_READ == 1 && FS_KIND_RWLOCK_WRITE == 2 &&
+                   FS_KIND_ONCE == 6 && FS_KIND_COND == 8 && FS_KIND_THREAD == 10 &&
                    FS_KIND_CRITICAL == 11 && FS_KIND_COUNT == 12,
                "what a record means has changed: raise FS_INSPECT_VERSION");
 

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -263,6 +264,7 @@ int main(int argc, char **argv) {
     const char *what = argc > 1 ? argv[1] : "";
     unsigned many = argc > 2 ? (unsigned)atoi(argv[2]) : 0;
     expected.pid = getpid();
+    prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY); /* where only ancestors may look otherwise */
     if (strcmp(what, "scene") == 0) {
         pthread_t first = start_scene();
         expected.threads = SCENE + 1;
@@ -275,6 +277,7 @@ int main(int argc, char **argv) {
             return 1;
         }
         if (expected.pid == 0) {
+            prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY);
             hang_child();
         }
         expected.ready = child_ready[0];

@@ -30,9 +30,10 @@ ps_tool() {
 ps_text() { # reads JSON
     jq -r '
         def base: sub(".*/"; "");
+        def line: if .line then ":\(.line)" else "" end;
         def place:
             if .symbol then .symbol
-            elif .function then .function + (if .file then " (\(.file | base)\(if .line then ":\(.line)" else "" end))" else "" end)
+            elif .function then .function + (if .file then " (\(.file | base)\(line))" else "" end)
             elif .module then "\(.module | base)+\(.offset)"
             else .address end;
         def owner: "\(.tid)\(if .name then " \(.name)" else "" end)" +
@@ -50,9 +51,10 @@ ps_text() { # reads JSON
             + (if .stopped then ", a fork is under way" else "" end),
         (["TID", "NAME", "STATE", "KERNEL", "DEPTH"] | row),
         (.threads[] |
-            ([(.tid | tostring), .name, .state, .kernel + (if .call then " in \(.call)" else "" end), (.depth | tostring)]
-                | row),
-            (.holds[] | "         \(if .role == "releasing" then "releases" else "holds" end) \(what) at \(.at | place)"),
+            (.kernel + (if .call then " in \(.call)" else "" end)) as $kernel |
+            ([(.tid | tostring), .name, .state, $kernel, (.depth | tostring)] | row),
+            (.holds[] | (if .role == "releasing" then "releases" else "holds" end) as $verb |
+                "         \($verb) \(what) at \(.at | place)"),
             (.inside[] | "         is inside \(what) at \(.at | place)"),
             (.waits[] | "         " + wait + owners))'
 }

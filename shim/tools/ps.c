@@ -13,10 +13,12 @@
  *   "depth"; "unrecorded": how many of them no memory was left to record, if any
  *   "holds":  [{"role":"holder|releasing","kind","address","object":PLACE,"at":PLACE}]
  *   "inside": [{"call" or "kind","address","object","at":PLACE}]: calls that take a lock inside libc
- *   "waits":  [{"role":"taking|trying|waiter","kind","address","object","at","owners":[...],"more_owners":N,
- *     "mutex":{"address","object":PLACE} of a condition variable}], the newest last; kind "fork": the fork under way, or its turn to fork. An
- *     owner: {"tid","name"}, with "gone":true where it vanished at a fork or ended, "elsewhere":true
- *     where it is another process's thread.
+ *   "waits":  [{"role":"taking|trying|waiter","kind","address","object":PLACE,"at":PLACE,
+ *     "mutex":{"address","object":PLACE} of a condition variable,
+ *     "owners":[OWNER], "more_owners":N}], the newest last. Kind "fork", without the places: the fork
+ *     under way, or its turn to fork.
+ * OWNER: {"tid","name"}, with "gone":true where it vanished at a fork or ended, "elsewhere":true where it
+ * is another process's thread.
  * PLACE is as in events (README.md). */
 #include <errno.h>
 #include <limits.h>

@@ -147,7 +147,7 @@ demo:
 
 test:
 	@scripts/setup test
-	@$(MAKE) --no-print-directory -s -j2 $(CHECKED) $(PROGRAMS)
+	@$(MAKE) --no-print-directory -s -j2 all $(CHECKED) $(PROGRAMS)
 	@tests/run $(TESTS) $(LIBRARY)
 
 stress:

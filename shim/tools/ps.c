@@ -378,8 +378,8 @@ static bool counts_as_hold(const struct item *item) {
 }
 
 static void build_indexes(void) {
-    holds = need(malloc((item_count + 1) * sizeof *holds));
-    by_owner_id = need(malloc((thread_count + 1) * sizeof *by_owner_id));
+    holds = need(malloc((item_count + 1) * sizeof(struct item *)));
+    by_owner_id = need(malloc((thread_count + 1) * sizeof(struct thread *)));
     for (size_t i = 0; i < item_count; i++) {
         if (counts_as_hold(&items[i])) {
             holds[hold_count++] = &items[i];
@@ -390,8 +390,8 @@ static void build_indexes(void) {
             by_owner_id[recorded_count++] = &threads[i];
         }
     }
-    qsort(holds, hold_count, sizeof *holds, compare_object);
-    qsort(by_owner_id, recorded_count, sizeof *by_owner_id, compare_owner_id);
+    qsort(holds, hold_count, sizeof(struct item *), compare_object);
+    qsort(by_owner_id, recorded_count, sizeof(struct thread *), compare_owner_id);
 }
 
 struct owner {
@@ -419,7 +419,7 @@ static void add_owner_id(struct owners *owners, int id, bool shared) {
     struct thread wanted = {.owner_id = id};
     const struct thread *key = &wanted;
     const struct thread *const *found =
-        bsearch(&key, by_owner_id, recorded_count, sizeof *by_owner_id, compare_owner_id);
+        bsearch(&key, by_owner_id, recorded_count, sizeof(struct thread *), compare_owner_id);
     if (found != NULL) {
         add_owner(owners, *found);
         return;
@@ -460,7 +460,8 @@ static bool named_by_rwlock(struct owners *owners, uintptr_t object) {
 }
 
 static void add_holders(struct owners *owners, const struct item *wait) {
-    const struct item **found = bsearch(&wait, holds, hold_count, sizeof *holds, compare_object);
+    const struct item **found =
+        bsearch(&wait, holds, hold_count, sizeof(struct item *), compare_object);
     if (found == NULL) {
         return;
     }

@@ -75,6 +75,7 @@ static _Noreturn void ended_meanwhile(void) {
 }
 
 bool target_read(void *to, uintptr_t from, size_t bytes) {
+    /* cppcheck-suppress ctuuninitvar ; it is filled here */
     struct iovec own = {to, bytes};
     struct iovec its = {(void *)from, bytes};
     ssize_t got = process_vm_readv(target.reader, &own, 1, &its, 1, 0);
@@ -365,6 +366,7 @@ struct symbols {
 static bool find_symbols(const struct module *module, struct symbols *found) {
     Elf64_Phdr parts[PARTS_MAX];
     bool fixed;
+    /* cppcheck-suppress ctunullpointer ; its caller has given up on that */
     size_t count = read_parts(module->start, parts, &fixed);
     for (size_t i = 0; i < count; i++) {
         uintptr_t at = module->base + parts[i].p_vaddr;

@@ -3,6 +3,7 @@
  *
  *   scene     what stands there (threads have the names of the comments in `scene`)
  *   child     the same, and a forked child that waits for a lock of its own for ever ("ready" is the child)
+ *   forking   two forks that wait for a holder: one has its turn, the other waits for its own
  *   many N    N threads in read()
  *   leader    the first thread has ended, another lives on
  *   zombie    a child that has ended and is not waited for ("ready" is the child)
@@ -258,6 +259,13 @@ static void *rest(void *unused) {
     return unused;
 }
 
+static void *fork_beside_holder(void *unused) {
+    if (fork() == 0) {
+        _exit(0);
+    }
+    return unused;
+}
+
 static void *end(void *unused) { return unused; }
 
 int main(int argc, char **argv) {
@@ -281,6 +289,13 @@ int main(int argc, char **argv) {
             hang_child();
         }
         expected.ready = child_ready[0];
+        herald(NULL);
+    } else if (strcmp(what, "forking") == 0) {
+        pthread_barrier_init(&taken, NULL, 2);
+        start("holder", hold, STACK);
+        pthread_barrier_wait(&taken);
+        start("fork-1", fork_beside_holder, STACK);
+        start("fork-2", fork_beside_holder, STACK);
         herald(NULL);
     } else if (strcmp(what, "many") == 0) {
         for (unsigned i = 0; i < many; i++) {
@@ -308,6 +323,6 @@ int main(int argc, char **argv) {
         }
         return 0;
     }
-    fprintf(stderr, "usage: held scene|child|many N|leader|zombie|brief\n");
+    fprintf(stderr, "usage: held scene|child|forking|many N|leader|zombie|brief\n");
     return 2;
 }

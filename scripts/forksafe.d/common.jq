@@ -149,6 +149,7 @@ def of_deadlock:
        lines: [($lock | had_by("since the fork"), more_of_holder), "child's stack: \($stack | as_stack)", (.fork | forked_by),
             (if $lock.kind == "libc call" and $lock.unsafe then "libc may hang here in \($lock.unsafe | shown)"
              else empty end)],
+       label: "deadlock: \($lock | lock_name) at \($stack[0] | where)",
        place: $stack, related: [{text: ($lock | had_by("since the fork")), place: $lock.at},
                                 {text: (.fork | forked_by), place: .fork.stack[0]}],
        stack: $stack, key: key_of("deadlock \($what)"; $lock; [$stack, .fork.stack // []])};
@@ -163,6 +164,7 @@ def of_held($lock):
                     + "libc may hang here in \($lock.unsafe // "it" | shown)"
                else "\($lock | lock_name) was taken away from its holder: the data under it may be torn" end)),
        lines: [($lock | had_by("at the fork"), more_of_holder), forked_by],
+       label: "\($rule): \($lock | lock_name) at \($lock.at | where)",
        place: [$lock.at], related: [{text: forked_by, place: $stack[0]}], stack: $stack,
        key: key_of($rule; $lock; [$stack])};
 
@@ -174,6 +176,7 @@ def of_stuck:
        lines: [(if .owner then "held by \(.owner | who)" else "nobody is known to hold it" end)
                 + (if .at then "; waits at \(.at | where)" else "" end),
                "stack: \($stack | as_stack)"],
+       label: "stuck: \({kind: (.kind // "a lock"), address, object} | lock_name) at \($stack[0] | where)",
        place: ($stack + [.at]), related: [], stack: $stack,
        key: key_of("stuck"; {kind, object, at}; [$stack])};
 
@@ -184,6 +187,7 @@ def of_timeout:
             + (.threads | length | counted("thread"))),
        lines: (.threads | map("\(who): " + (if .stack | length > 0 then .stack | as_stack
                                             else .note // "no stack" | shown end))),
+       label: "timeout: \(.program | shown)",
        place: ($stacks[0] // []), related: [], stack: ($stacks[0] // []),
        key: "timeout \(.pid)"};
 

@@ -206,9 +206,10 @@ await() {
 # Processes of the tree that are alive: descendants, those with this run's mark in their environment (daemons, too),
 # and those that wrote an event and have since overwritten their environment with a title.
 tree_pids() {
-    local stat rest pid parent found last
+    local stat rest state pid parent found last
     local -A parents=() alive=() tree=([$child]=1)
     for stat in /proc/[0-9]*/stat; do
+        rest=
         { IFS= read -r -d '' rest <"$stat" || true; } 2>/dev/null
         [[ -n $rest ]] || continue
         read -r state parent _ <<<"${rest##*) }"

@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2154 # $parts, $home and $work are the command's
 # What the verbs of scripts/forksafe share. Here $parts is the folder of this file, $home that of the command.
 
 # shellcheck disable=SC2034 # for the command

@@ -146,7 +146,8 @@ def of_deadlock:
                     // ($lock.unsafe // $lock.call // "libc" | shown)), "
                     + "which needs a lock of \($lock.call // "libc" | shown)"
                else "\($verb // "runs into") \($lock | lock_name)" end)),
-       lines: [($lock | had_by("since the fork"), more_of_holder), "child's stack: \($stack | as_stack)", (.fork | forked_by),
+       lines: [($lock | had_by("since the fork"), more_of_holder), "child's stack: \($stack | as_stack)",
+            (.fork | forked_by),
             (if $lock.kind == "libc call" and $lock.unsafe then "libc may hang here in \($lock.unsafe | shown)"
              else empty end)],
        label: "deadlock: \($lock | lock_name) at \($stack[0] | where)",

@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2154,SC2119 # $parts, $home and $work are the command's
 # forksafe report: the text report, the page and the trace, from event files.
 
 # shellcheck source=scripts/forksafe.d/symbolise.bash
@@ -58,7 +59,8 @@ parse_events() { # NAME
     grep -v '^\[' "$work/parsed" || true
     # jq counts line ends, and the last line may have none. (jq 1.6 has no other way to number the lines.)
     bad=$({ grep '^\[' "$work/parsed" || true; } | jq -s -r 'group_by(.[1]) | sort_by(.[0][0])[]
-        | "line \([.[0][0], 1] | max) \(.[0][1]): left out" + (if length > 1 then ", and \(length - 1) more like it" else "" end)')
+        | "line \([.[0][0], 1] | max) \(.[0][1]): left out"
+            + (if length > 1 then ", and \(length - 1) more like it" else "" end)')
     while read -r line; do
         [[ -z $line ]] || problem "$1: $line"
     done <<<"$bad"

@@ -38,7 +38,8 @@ def trees:
 
 def times: if . > 1 then " (\(.) times)" else "" end;
 def most_first: [.[]] | sort_by(-.count);
-def at_most($count; $what): if length > $count then .[:$count][], "    ... and \(length - $count) more \($what)" else .[] end;
+def at_most($count; $what):
+    .[:$count][], (if length > $count then "    ... and \(length - $count) more \($what)" else empty end);
 
 def tree_text:
     "process tree of \(.first | "\(.pid) \"\(.program | shown)\""): \(.counts | short_summary)"
@@ -46,7 +47,8 @@ def tree_text:
     (.forks | to_entries | sort_by(-.value.count) | map("    \(.key)\(.value.count | times)")
         | at_most(20; "places of forks")),
     (.mended | most_first
-        | map("    inherited: \(lock_name): \(had_by("at the fork"))\(.count | times)") | at_most(20; "locks that were inherited")),
+        | map("    inherited: \(lock_name): \(had_by("at the fork"))\(.count | times)")
+        | at_most(20; "locks that were inherited")),
     (.findings | [.[]] | sort_by(.time)[]
         | "forksafe: \(.rule): \(.title)\(.count | times)", (.lines[] | "      " + .));
 

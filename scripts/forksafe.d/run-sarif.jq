@@ -21,7 +21,7 @@ $about[0] as $about
   [{id: "deadlock", name: "InheritedLock", level: "error",
     text: "A forked child runs into a lock that a thread held at the fork. That thread is not in the child."},
    {id: "forced", name: "LockTakenFromHolder", level: "warning",
-    text: "A lock was still held when the fork's deadline was over. The child got it free: the data under it may be torn."},
+    text: "A lock was still held at the fork's deadline. The child got it free: the data under it may be torn."},
    {id: "cut", name: "LibcCallCut", level: "warning",
     text: "A thread was inside a libc call at the fork. The child may hang in that call and its kin."},
    {id: "stuck", name: "LongWait", level: "error", text: "A thread of a forked child waits for long."},

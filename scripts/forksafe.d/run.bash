@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2154,SC2016,SC2119 # $parts, $home and $work are the command's; jq has its own $
 # forksafe run: a command with the library preloaded, its reports as they come, and a verdict for CI.
 #
 # The command runs in the background, so that signals can be passed on to it, but in this process group and with
@@ -245,7 +246,10 @@ tree_pids() {
 # "thread TID" and "frame FUNCTION MODULE BUILD_ID OFFSET FILE LINE" lines, with tabs between.
 stacks_by_elfutils() { # PID
     LC_ALL=C timeout -k 1 30 eu-stack -p "$1" -m -b -s -i 2>/dev/null | awk '
-        function flush() { if (have) print "frame\t" name "\t" module "\t" id "\t" offset "\t" file "\t" line; have = 0 }
+        function flush() {
+            if (have) print "frame\t" name "\t" module "\t" id "\t" offset "\t" file "\t" line
+            have = 0
+        }
         /^TID [0-9]+:/ { flush(); sub(/:.*/, "", $2); print "thread\t" $2; next }
         /^#/ {
             flush(); have = 1
@@ -338,7 +342,9 @@ end_tree() {
     trap '' TERM HUP INT QUIT USR1 USR2
     mapfile -t pids < <(tree_pids)
     for pid in "${pids[@]}"; do
-        timeout_event "$pid" >"$work/timeout" && cat "$work/timeout" >>"$events" || true
+        if timeout_event "$pid" >"$work/timeout"; then
+            cat "$work/timeout" >>"$events"
+        fi
     done
     kill -TERM "${pids[@]}" 2>/dev/null || true
     kill -CONT "${pids[@]}" 2>/dev/null || true
@@ -398,7 +404,8 @@ finish() {
     parse_quietly <"$work/raw" >"$work/events"
     bad=$(($(wc -l <"$work/raw") - $(wc -l <"$work/events")))
     [[ -z $(tail -c 1 "$work/raw" | tr '\n' ' ' | tr -d ' ') ]] || bad=$((bad + 1))
-    ((bad == 0)) || say "run: $bad lines of $events are cut or no events of version $schema: left out; is the disk full?"
+    ((bad == 0)) ||
+        say "run: $bad lines of $events are cut or no events of version $schema: left out; is the disk full?"
     jq_run -n -c 'include "common"; counts(inputs)' "$work/events" >"$work/counts"
     collect_findings
     jq_run -r 'include "common"; .[] | select(.count > 1)
@@ -452,7 +459,9 @@ run_main() {
         misuse "--fail-on '$fail_on': one of deadlock, forced, held, never"
     [[ -z $timeout || ($timeout =~ ^[0-9]{1,7}(\.[0-9]{1,3})?$ && $timeout =~ [1-9]) ]] ||
         misuse "--timeout '$timeout': a number of seconds above 0"
-    timeout=$(sed 's/^0*\([0-9]\)/\1/' <<<"$timeout")
+    while [[ $timeout == 0[0-9]* ]]; do # a number for jq
+        timeout=${timeout#0}
+    done
     (($# > 0)) || misuse "no command"
     command=("$@")
     need jq stat
@@ -506,7 +515,7 @@ open_report() {
         : >"$events"
         chmod 600 "$events"
     else
-        [[ ! -L $report ]] || fail "--report '$report': is a symbolic link, and the library follows none; give its target"
+        [[ ! -L $report ]] || fail "--report '$report': is a symbolic link, and the library follows none: give its target"
         can_write "$report" || exit 2
         [[ ! -e $report || -f $report ]] || fail "--report '$report': is no regular file; events are appended to a file"
         events=$(realpath -m -- "$report")

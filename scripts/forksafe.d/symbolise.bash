@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2154 # $parts, $home and $work are the command's
 # Functions, files and lines for the places of events: symbolise [CACHE], a filter of JSON Lines.
 #
 # All places of a module are looked up by one addr2line (binutils or elfutils) and one reading of its symbols. A
@@ -63,7 +64,8 @@ symbols_of() { # FILE...
             sub(/@.*/, "", name)
             under = name
             sub(/[^_].*/, "", under)
-            print $2 "\t" $3 "\t" ($4 == "OBJECT" || $4 == "COMMON" ? "data" : "code") "\t" 100 - length(under) "\t" name
+            kind = $4 == "OBJECT" || $4 == "COMMON" ? "data" : "code"
+            print $2 "\t" $3 "\t" kind "\t" 100 - length(under) "\t" name
         }' | LC_ALL=C sort -t "$(printf '\t')" -k 1,1 -k 4,4n -u
 }
 

@@ -3,7 +3,9 @@ include "common";
 
 # No character that XML 1.0 has not.
 def xml:
-    shown | explode | map(if . == 65534 or . == 65535 or (. >= 55296 and . < 57344) then 63 else . end) | implode | @html;
+    shown | explode | map(if . == 65534 or . == 65535 or (. >= 55296 and . < 57344) then 63 else . end) | implode
+    | @html;
+def times: if .count > 1 then " (\(.count) times)" else "" end;
 def lines_xml: map(xml) | join("\n");
 
 $about[0] as $about
@@ -12,7 +14,8 @@ $about[0] as $about
 | "<?xml version=\"1.0\" encoding=\"UTF-8\"?>",
   "<testsuites>",
   "  <testsuite name=\"forksafe\" package=\"forksafe\" id=\"0\" timestamp=\"\($about.began)\""
-    + " hostname=\"\($about.host | xml)\" tests=\"\(length + 1)\" failures=\"\(length + $bad)\" errors=\"0\" time=\"\($about.seconds)\">",
+    + " hostname=\"\($about.host | xml)\" tests=\"\(length + 1)\" failures=\"\(length + $bad)\""
+    + " errors=\"0\" time=\"\($about.seconds)\">",
   "    <properties>",
   "      <property name=\"forksafe.version\" value=\"\($about.version | xml)\"/>",
   ($about.counts | to_entries[] | "      <property name=\"forksafe.\(.key)\" value=\"\(.value)\"/>"),
@@ -25,7 +28,7 @@ $about[0] as $about
    else empty end),
   ($findings[]
    | "    <testcase name=\"\(.label | xml)\" classname=\"forksafe.\(.rule)\" time=\"0\">",
-     "      <failure type=\"\(.rule)\" message=\"\(.title | xml)\(if .count > 1 then " (\(.count) times)" else "" end)\">"
+     "      <failure type=\"\(.rule)\" message=\"\(.title | xml)\(times)\">"
         + ([.title, .lines[]] | lines_xml) + "</failure>",
      "    </testcase>"),
   "    <system-out></system-out>",

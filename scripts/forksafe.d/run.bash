@@ -515,7 +515,7 @@ open_report() {
         : >"$events"
         chmod 600 "$events"
     else
-        [[ ! -L $report ]] || fail "--report '$report': is a symbolic link, and the library follows none: give its target"
+        [[ ! -L $report ]] || fail "--report '$report': is a symbolic link, which the library does not follow"
         can_write "$report" || exit 2
         [[ ! -e $report || -f $report ]] || fail "--report '$report': is no regular file; events are appended to a file"
         events=$(realpath -m -- "$report")

@@ -9,7 +9,7 @@ def is_place: . == null or (is("object")
     and all(.module, .offset, .address, .build_id, .function, .file, .symbol; . == null or is("string")));
 def is_stack: is_list_of("object") and all(.[]; is_place);
 def is_inherited: is("object") and (.kind | is("string")) and (.thread | is_thread)
-    and (.object, .at, .stood | is_place) and ((.stack // []) | is_stack);
+    and all(.object, .at, .stood; is_place) and ((.stack // []) | is_stack);
 
 # Whether an object is an event as this version writes them. Unknown kinds of event are nobody's fault.
 def is_event:
@@ -21,7 +21,7 @@ def is_event:
             (.thread | is_thread) and (.stack | is_stack) and (.inherited | is_inherited) and (.fork | is("object"))
             and (.fork.thread | is_thread) and ((.fork.stack // []) | is_stack)
         elif .event == "stuck" then
-            (.thread | is_thread) and (.stack | is_stack) and (.owner | is_thread) and (.object, .at | is_place)
+            (.thread | is_thread) and (.stack | is_stack) and (.owner | is_thread) and all(.object, .at; is_place)
         elif .event == "timeout" then
             (.threads | is_list_of("object")) and all(.threads[]; is_thread and ((.stack // []) | is_stack))
         elif .event == "config" then (.options | is("object"))
@@ -114,10 +114,10 @@ def process: "process \(.pid) \"\(.program | shown)\"";
 
 # Of an inherited lock or call: who had it, in one line.
 def had_by($when):
-    (if .kind == "libc call" then "inside \(.call // "libc" | shown) \($when): "
-     elif .role == "waiter" then "waited for \($when) by "
-     elif .role == "taking" then "being taken \($when) by "
-     elif .role == "releasing" then "being released \($when) by "
+    (if .kind == "libc call" then "inside \(.call // "libc" | shown) at the fork: "
+     elif .role == "waiter" then "waited for at the fork by "
+     elif .role == "taking" then "being taken at the fork by "
+     elif .role == "releasing" then "being released at the fork by "
      else "held \($when) by " end)
     + "\(.thread | who), which vanished; "
     + (if .kind == "libc call" then "called at " elif .role == "waiter" then "waiting at " else "taken at " end)
@@ -142,9 +142,8 @@ def of_deadlock:
         | .[$what]) as $verb
     | {rule: "deadlock", level: "error", time, pid,
        title: ("\(process) (forked by \(.fork.pid // "?")): \(.thread | who) "
-            + (if $lock.kind == "libc call" then "calls \($stack[0] | .function // null | if . then shown else null end
-                    // ($lock.unsafe // $lock.call // "libc" | shown)), "
-                    + "which needs a lock of \($lock.call // "libc" | shown)"
+            + (if $lock.kind == "libc call" then "calls \(.call // "libc" | tostring | shown) at \($stack[0] | where), "
+                    + "and may need a lock of \($lock.call // "libc" | shown)"
                else "\($verb // "runs into") \($lock | lock_name)" end)),
        lines: [($lock | had_by("since the fork"), more_of_holder), "child's stack: \($stack | as_stack)",
             (.fork | forked_by),

@@ -194,7 +194,6 @@ await() {
             if kill -0 "$child" 2>/dev/null; then
                 end_tree
                 status=124
-                wait "$child" 2>/dev/null || true
                 return
             fi
         fi
@@ -346,14 +345,18 @@ end_tree() {
             cat "$work/timeout" >>"$events"
         fi
     done
-    kill -TERM "${pids[@]}" 2>/dev/null || true
-    kill -CONT "${pids[@]}" 2>/dev/null || true
-    while mapfile -t pids < <(tree_pids) && ((${#pids[@]} > 0 && rounds < 100)); do
-        # 3 s for those that clean up; and more may have been forked.
-        ((rounds < 30)) || kill -KILL "${pids[@]}" 2>/dev/null || true
-        rounds=$((rounds + 1))
-        sleep 0.1
-    done
+    { # Without what bash itself says of a background command that was killed.
+        kill -TERM "${pids[@]}" || true
+        kill -CONT "${pids[@]}" || true
+        while mapfile -t pids < <(tree_pids) && ((${#pids[@]} > 0 && rounds < 100)); do
+            # 3 s for those that clean up; and more may have been forked.
+            ((rounds < 30)) || kill -KILL "${pids[@]}" || true
+            rounds=$((rounds + 1))
+            sleep 0.1
+        done
+        # One that cannot be killed (in the kernel, for a device) is not waited for.
+        ((rounds == 100)) || wait "$child" || true
+    } 2>/dev/null
 }
 
 # --- the end -------------------------------------------------------------------------------------------------------

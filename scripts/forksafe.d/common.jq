@@ -1,6 +1,6 @@
 # What the reports share: reading events, names of places, and what is worth telling (findings).
 
-# --- reading ---------------------------------------------------------------------------------------------------
+# --- reading -----------------------------------------------------------------------------------------------------
 
 def is(kind): type == kind;
 def is_list_of(kind): type == "array" and all(.[]; type == kind);
@@ -37,7 +37,7 @@ def read_line:
       elif .value | is_event | not then {problem: "is no event as version 1 has them"}
       else {event: .value} end;
 
-# --- words -----------------------------------------------------------------------------------------------------
+# --- words -------------------------------------------------------------------------------------------------------
 
 def hex2: "0123456789abcdef" as $digits | ((. / 16) | floor) as $high | (. % 16) as $low
     | $digits[$high:$high + 1] + $digits[$low:$low + 1];
@@ -105,14 +105,14 @@ def lock_name:
         elif .object.module and .object.offset then .object | in_module
         else "at \(.address // .object.address // "an unknown address")" end) end;
 
-# --- findings --------------------------------------------------------------------------------------------------
+# --- findings ----------------------------------------------------------------------------------------------------
 
 def is_ours: (.module // "" | base) == "libforksafe.so";
 def without_ours: . as $all | (map(is_ours) | index(false)) as $first | if $first then $all[$first:] else $all end;
 
 def process: "process \(.pid) \"\(.program | shown)\"";
 
-# Of an inherited lock or call: who had it, in one line.
+# Of an inherited lock or call: who had it, in one line. $when is for a lock that was held.
 def had_by($when):
     (if .kind == "libc call" then "inside \(.call // "libc" | shown) at the fork: "
      elif .role == "waiter" then "waited for at the fork by "
@@ -213,7 +213,7 @@ def grouped(stream):
 # Where to point a viewer: the innermost place with a source line, else the first known.
 def best_place: map(select(. != null)) | unrolled | (map(select(.file)) + map(select(.function)) + .)[0];
 
-# --- numbers ---------------------------------------------------------------------------------------------------
+# --- numbers -----------------------------------------------------------------------------------------------------
 
 # Lists and not one object: jq 1.6 copies a large object at most kinds of update.
 def total(numbers): reduce numbers as $n (0; . + $n);

@@ -33,7 +33,7 @@ USR2) are passed on to the command. With GITHUB_ACTIONS in the environment, find
 EOF
 }
 
-# --- the events as they come ---------------------------------------------------------------------------------------
+# --- the events as they come -------------------------------------------------------------------------------------
 
 file_size() { # FILE
     stat -c %s -- "$1" 2>/dev/null || echo 0
@@ -102,7 +102,7 @@ stream() {
     done
 }
 
-# --- the command ---------------------------------------------------------------------------------------------------
+# --- the command -------------------------------------------------------------------------------------------------
 
 # Where the library is, in the tree or installed.
 find_library() {
@@ -143,7 +143,7 @@ at_terminal() {
 pass_on() { # SIGNAL
     interrupted=1
     if [[ $1 == INT || $1 == QUIT ]] && at_terminal; then
-        return
+        return 0 # without a number it would be the status of what was interrupted
     fi
     if [[ -z $child ]]; then
         pending+=("$1")
@@ -201,7 +201,7 @@ await() {
     done
 }
 
-# --- the time limit ------------------------------------------------------------------------------------------------
+# --- the time limit ----------------------------------------------------------------------------------------------
 
 # Processes of the tree that are alive: descendants, those with this run's mark in their environment (daemons, too),
 # and those that wrote an event and have since overwritten their environment with a title.
@@ -359,7 +359,7 @@ end_tree() {
     } 2>/dev/null
 }
 
-# --- the end -------------------------------------------------------------------------------------------------------
+# --- the end -----------------------------------------------------------------------------------------------------
 
 # All findings of this run, in $work/findings as one list.
 collect_findings() {

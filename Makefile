@@ -1,4 +1,6 @@
-# forksafe. Targets: all, demo, test, stress, lint, install, uninstall, clean.
+# forksafe. Targets: all, demo, test, stress, lint, install, uninstall, deb, clean.
+# The one place where the version stands: forksafe --version, forksafe.pc and the Debian package take it from here.
+VERSION := 0.1.0
 CC ?= cc
 CXX ?= c++
 BUILD ?= build
@@ -139,7 +141,7 @@ $(TESTS)/opaque: TEST_LIBS = -L$(TESTS) -lownlocks '-Wl,-rpath,$$ORIGIN'
 
 # --- what a user runs --------------------------------------------------------------------------
 
-.PHONY: demo test stress lint install uninstall clean
+.PHONY: demo test stress lint install uninstall deb clean
 demo:
 	@scripts/setup demo
 	@$(MAKE) --no-print-directory -s $(LIBRARY) $(TESTS)/poold
@@ -161,11 +163,41 @@ lint:
 	@scripts/setup lint
 	@scripts/lint
 
-install: $(LIBRARY)
-	install -D -m 755 $(LIBRARY) $(DESTDIR)$(PREFIX)/lib/libforksafe.so
+# --- installing --------------------------------------------------------------------------------
 
-uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/lib/libforksafe.so
+# What goes where; everything below PREFIX that is named here is ours, and uninstall takes it away.
+TO := $(DESTDIR)$(PREFIX)
+PARTS := $(sort $(wildcard scripts/forksafe.d/*))
+MANUALS := $(sort $(wildcard scripts/man/*.[17]))
+
+.PHONY: prefix
+prefix:
+	@case "$(PREFIX)" in /*) ;; *) echo "make: PREFIX is '$(PREFIX)': give an absolute path" >&2; exit 2 ;; esac
+
+install: all | prefix
+	install -D -m 644 $(LIBRARY) "$(TO)/lib/libforksafe.so"
+	install -D -m 755 scripts/forksafe "$(TO)/bin/forksafe"
+	install -D -m 755 $(BUILD)/forksafe-ps "$(TO)/libexec/forksafe/forksafe-ps"
+	install -d -m 755 "$(TO)/share/forksafe" "$(TO)/lib/pkgconfig"
+	install -m 644 $(PARTS) scripts/forksafe-gdb.py "$(TO)/share/forksafe/"
+	echo "$(VERSION)" | install -m 644 /dev/stdin "$(TO)/share/forksafe/version"
+	pc=$$(sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' scripts/forksafe.pc.in) && \
+		echo "$$pc" | install -m 644 /dev/stdin "$(TO)/lib/pkgconfig/forksafe.pc"
+	for page in $(MANUALS); do \
+		install -D -m 644 "$$page" "$(TO)/share/man/man$${page##*.}/$${page##*/}" || exit 1; \
+	done
+	install -D -m 644 scripts/completion.bash "$(TO)/share/bash-completion/completions/forksafe"
+
+uninstall: | prefix
+	rm -f "$(TO)/lib/libforksafe.so" "$(TO)/bin/forksafe" "$(TO)/lib/pkgconfig/forksafe.pc" \
+		"$(TO)/share/man/man1/forksafe.1" "$(TO)/share/man/man7/libforksafe.7" \
+		"$(TO)/share/bash-completion/completions/forksafe"
+	rm -rf "$(TO)/libexec/forksafe" "$(TO)/share/forksafe"
+
+deb:
+	@scripts/setup deb
+	@$(MAKE) --no-print-directory -s all
+	@scripts/deb $(BUILD) $(VERSION)
 
 clean:
 	rm -rf $(BUILD)

@@ -142,7 +142,7 @@ static bool says_held(const struct fs_remnant *remnant) {
 
 static bool mutex_stands(const struct fs_remnant *remnant, enum fs_meeting meeting) {
     const pthread_mutex_t *mutex = remnant->object;
-    if (fs_mutex_shared(mutex, mutex) || fs_is_shared_memory(mutex)) {
+    if (fs_mutex_shared(mutex, mutex) || fs_is_shared_memory(mutex, false)) {
         return false;
     }
     if (meeting == FS_DESTROYS) {
@@ -157,7 +157,8 @@ static bool mutex_stands(const struct fs_remnant *remnant, enum fs_meeting meeti
 /* It was found locked. A call that was cut may have left it so; but then nobody else holds it. */
 static bool lock_stands(const struct fs_remnant *remnant) {
     bool held = remnant->phase == FS_HELD && remnant->kind != FS_KIND_SPIN;
-    return (held || !somebody_holds(remnant->object)) && !fs_is_shared_memory(remnant->object);
+    return (held || !somebody_holds(remnant->object)) &&
+           !fs_is_shared_memory(remnant->object, remnant->kind == FS_KIND_SPIN);
 }
 
 static bool cond_stands(const struct fs_remnant *remnant, enum fs_meeting meeting) {

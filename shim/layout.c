@@ -183,7 +183,7 @@ int fs_layout_owner(uint8_t kind, const void *object) {
 
 bool fs_mutex_shared(const pthread_mutex_t *mutex, const void *where) {
     return (mutex->__data.__kind & MUTEX_SHARED) != 0 &&
-           (!fs_mutex_robust(mutex) || fs_is_shared_memory(where));
+           (!fs_mutex_robust(mutex) || fs_is_shared_memory(where, true));
 }
 bool fs_rwlock_shared(const pthread_rwlock_t *rwlock) { return rwlock->__data.__shared != 0; }
 bool fs_cond_shared(const pthread_cond_t *cond) {

@@ -105,7 +105,7 @@ static void repair_mutex(const struct fs_thread *vanished, const struct fs_entry
     }
     if (!PEEK(entry->object, copy) || fs_mutex_shared(&copy, entry->object) ||
         is_survivors(fs_mutex_owner(&copy), child) || !locked_by(&copy, vanished, in_flight) ||
-        fs_is_shared_memory(entry->object)) {
+        fs_is_shared_memory(entry->object, false)) {
         return;
     }
     fs_mutex_rebuild(entry->object);
@@ -137,7 +137,7 @@ static void repair_rwlock(const struct fs_thread *vanished, const struct fs_entr
         return;
     }
     bool held = entry->phase == FS_HELD;
-    if (held && fs_is_shared_memory(entry->object)) {
+    if (held && fs_is_shared_memory(entry->object, false)) {
         return;
     }
     if (held && entry->kind == FS_KIND_RWLOCK_READ) {
@@ -217,7 +217,7 @@ static void repair_wait(const struct fs_thread *vanished, const struct fs_wait *
 
 static void repair_spin(const struct fs_thread *vanished, const struct fs_entry *entry,
                         const struct child *child) {
-    if (fs_holds(child->survivor, entry->object) || fs_is_shared_memory(entry->object)) {
+    if (fs_holds(child->survivor, entry->object) || fs_is_shared_memory(entry->object, true)) {
         return;
     }
     inherit(&spins, entry->object, &fs_spins_inherited);
@@ -231,7 +231,7 @@ bool fs_spin_disinherit(pthread_spinlock_t *spin, bool free_it) {
     fs_lock(&spins.lock);
     bool found = take_off(&spins, (const void *)(uintptr_t)spin);
     if (found && free_it) {
-        if (fs_is_shared_memory((const void *)(uintptr_t)spin)) {
+        if (fs_is_shared_memory((const void *)(uintptr_t)spin, true)) {
             found = false; /* the parent's thread still owns it */
         } else {
             fs_spin_rebuild(spin);

@@ -194,10 +194,10 @@ static int shared_in_line(const char *line, uintptr_t address) {
     return strlen(line) > 4 && line[4] == 's';
 }
 
-bool fs_is_shared_memory(const void *address) {
+bool fs_is_shared_memory(const void *address, bool if_unknown) {
     long fd = fs_syscall4(SYS_openat, AT_FDCWD, "/proc/thread-self/maps", O_RDONLY | O_CLOEXEC, 0);
     if (fd < 0) {
-        return true;
+        return if_unknown;
     }
     char buffer[4096];
     size_t kept = 0;
@@ -219,7 +219,7 @@ bool fs_is_shared_memory(const void *address) {
         memmove(buffer, line, kept);
     }
     fs_syscall1(SYS_close, fd);
-    return shared != 0;
+    return shared < 0 ? if_unknown : shared != 0;
 }
 
 void fs_lock(struct fs_lock *lock) {

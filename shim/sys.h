@@ -70,9 +70,9 @@ long fs_read_file(const char *path, char *buffer, size_t size);
 const char *fs_parse_hex(const char *at, uintptr_t *value);
 
 /* True if the page that holds `address` is mapped MAP_SHARED: another process may own what is
- * there. Reads /proc/self/maps; true where that cannot be read, since what may be another's is not
- * touched. */
-bool fs_is_shared_memory(const void *address);
+ * there. Reads /proc/self/maps; `if_unknown` where that cannot be read (no /proc, no descriptor):
+ * true for an object that does not say itself whether it is shared. */
+bool fs_is_shared_memory(const void *address, bool if_unknown);
 
 /* A lock for forksafe's own short sections. Taken with signals blocked, never across a park or a
  * blocking call, so that whoever waits for it waits microseconds. 0 free, 1 held, 2 waited for. */

@@ -3,7 +3,7 @@
 # What the verbs of scripts/forksafe share. Here $parts is the folder of this file, $home that of the command.
 
 # shellcheck disable=SC2034 # for the command
-version=0.1.0
+version=$(cat "$parts/version" 2>/dev/null || sed -n 's/^VERSION := //p' "$home/../Makefile")
 # shellcheck disable=SC2034
 schema=1
 verb=${verb-}

@@ -100,9 +100,9 @@ void fs_unmap(void *memory, size_t bytes) {
 }
 
 /* Of a robust mutex: only whether another process may own it is asked. */
-bool fs_is_shared_memory(const void *address) {
+bool fs_is_shared_memory(const void *address, bool if_unknown) {
     (void)address;
-    return true;
+    return if_unknown;
 }
 
 /* --- the records ----------------------------------------------------------------------------- */

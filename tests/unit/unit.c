@@ -443,10 +443,10 @@ END_TEST
 START_TEST(shared_memory_is_told_from_private) {
     int here;
     char *shared = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    ck_assert(fs_is_shared_memory(shared));
-    ck_assert(fs_is_shared_memory(shared + 8191));
-    ck_assert(!fs_is_shared_memory(&here));
-    ck_assert(!fs_is_shared_memory(nested));
+    ck_assert(fs_is_shared_memory(shared, true));
+    ck_assert(fs_is_shared_memory(shared + 8191, true));
+    ck_assert(!fs_is_shared_memory(&here, true));
+    ck_assert(!fs_is_shared_memory(nested, true));
     munmap(shared, 8192);
 }
 END_TEST

@@ -273,10 +273,10 @@ static const char *const words[] = {
     [FS_BLOCKS] = "blocks",   [FS_BUSY] = "busy",          [FS_DESTROYS] = "destroys",
     [FS_SIGNALS] = "signals", [FS_BROADCASTS] = "signals", [FS_CALLS] = "calls"};
 
-static void tell(const struct fs_remnant *remnant, enum fs_meeting meeting, const void *caller,
-                 bool healed) {
+static void tell(const struct fs_remnant *remnant, enum fs_meeting meeting, const char *call,
+                 const void *caller, bool healed) {
     bool ends = fs_config.on_deadlock == FS_ABORT;
-    fs_event_deadlock(remnant, words[meeting], caller, healed && !ends);
+    fs_event_deadlock(remnant, words[meeting], call, caller, healed && !ends);
     if (ends) {
         abort_here();
     }
@@ -308,7 +308,7 @@ bool fs_detect_meet(enum fs_meeting meeting, enum fs_kind kind, void *object) {
     fs_unlock(&left.lock);
     fs_signals_restore(saved);
     if (met) {
-        tell(&copy, meeting, fs_caller_of(fs_self, object), true);
+        tell(&copy, meeting, NULL, fs_caller_of(fs_self, object), true);
     }
     errno = saved_errno;
     return met;
@@ -323,7 +323,7 @@ void fs_detect_semaphore(void *sem, int holder) {
                                  .kind = FS_KIND_SEMAPHORE,
                                  .phase = FS_HELD,
                                  .name = "?"};
-    tell(&remnant, FS_BLOCKS, fs_caller_of(fs_self, sem), true);
+    tell(&remnant, FS_BLOCKS, NULL, fs_caller_of(fs_self, sem), true);
     errno = saved_errno;
 }
 
@@ -354,7 +354,7 @@ void fs_detect_call(const struct fs_critical *call, const void *caller) {
     fs_unlock(&left.lock);
     fs_signals_restore(saved);
     if (met) {
-        tell(&copy, FS_CALLS, caller, false);
+        tell(&copy, FS_CALLS, call->name, caller, false);
     }
     errno = saved_errno;
 }

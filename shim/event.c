@@ -361,16 +361,19 @@ static void add_origin(const struct fs_origin *fork) {
     fs_json_end(&event, '}');
 }
 
-void fs_event_deadlock(const struct fs_remnant *remnant, const char *what, const void *caller,
-                       bool healed) {
+void fs_event_deadlock(const struct fs_remnant *remnant, const char *what, const char *call,
+                       const void *caller, bool healed) {
     fs_sigset saved = lock_events();
     if (!fs_event_in_file()) {
-        fs_report_deadlock(remnant, what, caller, fork_site(remnant->origin), healed);
+        fs_report_deadlock(remnant, what, call, caller, fork_site(remnant->origin), healed);
     }
     if (as_json()) {
         begin("deadlock", fs_syscall0(SYS_getpid));
         add_caller();
         fs_json_string(&event, "what", what);
+        if (call != NULL) {
+            fs_json_string(&event, "call", call);
+        }
         add_inherited("inherited", remnant);
         add_origin(remnant->origin);
         fs_json_bool(&event, "healed", healed);

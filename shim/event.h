@@ -59,9 +59,10 @@ void fs_event_inherited(const struct fs_remnant *remnant);
 void fs_event_end(void);
 
 /* In a forked child, any thread: it has run into something inherited. `what`: "blocks", "busy",
- * "destroys", "signals" or "calls". `caller`: the call. */
-void fs_event_deadlock(const struct fs_remnant *remnant, const char *what, const void *caller,
-                       bool healed);
+ * "destroys", "signals" or "calls". `caller`: of the call; `call`: its name where it is a libc call
+ * (FS_CALLS), else NULL. */
+void fs_event_deadlock(const struct fs_remnant *remnant, const char *what, const char *call,
+                       const void *caller, bool healed);
 
 /* A thread of a forked child has waited for `ms`. `owner` may be NULL. In the suspend signal's
  * handler. */

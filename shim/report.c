@@ -192,7 +192,7 @@ static const char *relation_of(const struct fs_remnant *remnant) {
         return ", still waited for by ";
     }
     if (remnant->kind == FS_KIND_CRITICAL || remnant->kind == FS_KIND_COND) {
-        return ", since the fork came while it was being called by ";
+        return ", called at the fork by ";
     }
     return remnant->phase == FS_HELD ? ", held by " : ", being taken or given back by ";
 }
@@ -200,20 +200,23 @@ static const char *relation_of(const struct fs_remnant *remnant) {
 /* "forksafe: process 12 (forked by 11): deadlock: blocks at main+0x1c (prog+0x1280) on mutex log_lock
  * (prog+0x4060), held by thread "worker" (tid 9) since log_line+0x1c (prog+0x1200), which vanished
  * when serve+0x40 (prog+0x1300) forked: released here" */
-void fs_report_deadlock(const struct fs_remnant *remnant, const char *what, const void *caller,
-                        const void *fork_site, bool healed) {
+void fs_report_deadlock(const struct fs_remnant *remnant, const char *what, const char *call,
+                        const void *caller, const void *fork_site, bool healed) {
     char buffer[LINE_MAX_BYTES];
     struct fs_text text = fs_report_begin(buffer, sizeof buffer);
     fs_text_string(&text, "deadlock: ");
     fs_text_string(&text, what);
+    fs_text_string(&text, call != NULL ? " " : "");
+    fs_text_string(&text, call != NULL ? call : "");
     fs_text_string(&text, " at ");
     fs_text_address(&text, caller, true);
     fs_text_string(&text, ": ");
-    fs_text_string(&text, fs_kind_name(remnant->kind));
-    fs_text_string(&text, " ");
     if (remnant->kind == FS_KIND_CRITICAL) {
+        fs_text_string(&text, "it may need a lock of ");
         fs_text_string(&text, ((const struct fs_critical *)remnant->object)->name);
     } else {
+        fs_text_string(&text, fs_kind_name(remnant->kind));
+        fs_text_string(&text, " ");
         fs_text_address(&text, remnant->object, true);
     }
     fs_text_string(&text, relation_of(remnant));

@@ -48,8 +48,8 @@ void fs_report_cut(const struct fs_thread *holder, const struct fs_entry *entry,
 
 /* In a forked child: what it has run into (event.h), at which call. */
 struct fs_remnant;
-void fs_report_deadlock(const struct fs_remnant *remnant, const char *what, const void *caller,
-                        const void *fork_site, bool healed);
+void fs_report_deadlock(const struct fs_remnant *remnant, const char *what, const char *call,
+                        const void *caller, const void *fork_site, bool healed);
 struct fs_stuck;
 void fs_report_stuck(const struct fs_stuck *stuck);
 

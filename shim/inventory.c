@@ -149,11 +149,27 @@ void fs_disown(const void *object, uint8_t kind) {
 extern const struct fs_critical __start_fs_critical[] __attribute__((visibility("hidden")));
 extern const struct fs_critical __stop_fs_critical[] __attribute__((visibility("hidden")));
 
-static bool is_idle(const struct fs_thread *thread, const struct fs_entry *entry) {
+/* What a running thread's entry names may be changing. */
+static bool is_critical(const struct fs_entry *entry) {
     const struct fs_critical *call = entry->object;
     return entry->kind == FS_KIND_CRITICAL && entry->phase == FS_TAKING &&
-           call >= __start_fs_critical && call < __stop_fs_critical && call->idle_asleep &&
-           fs_task_sleeps(thread->tid);
+           call >= __start_fs_critical && call < __stop_fs_critical;
+}
+
+bool fs_is_inside(const struct fs_thread *thread, const struct fs_critical *call) {
+    for (uint32_t slot = fs_entry_count(thread); slot-- > 0;) {
+        const struct fs_critical *own = thread->entries[slot].object;
+        if (is_critical(&thread->entries[slot]) && own->kin != NULL && call->kin != NULL &&
+            strcmp(own->kin, call->kin) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_idle(const struct fs_thread *thread, const struct fs_entry *entry) {
+    const struct fs_critical *call = entry->object;
+    return is_critical(entry) && call->idle_asleep && fs_task_sleeps(thread->tid);
 }
 
 bool fs_entry_live(const struct fs_thread *thread, const struct fs_entry *entry) {

@@ -250,6 +250,9 @@ bool fs_holds(const struct fs_thread *thread, const void *object);
 /* Where the thread called what takes, or waits for, the object; NULL if it does not, or is NULL. */
 const void *fs_caller_of(const struct fs_thread *thread, const void *object);
 
+/* True if the thread is inside a critical call that takes the same lock. */
+bool fs_is_inside(const struct fs_thread *thread, const struct fs_critical *call);
+
 /* True if the thread holds or takes anything. It may be running: false means that there was a moment,
  * after the call began, in which it did not. */
 bool fs_is_busy(const struct fs_thread *thread);

@@ -151,6 +151,18 @@ bool fs_task_sleeps(int tid) {
     return fs_read_task(tid, "syscall", line, sizeof line) > 0 && line[0] >= '0' && line[0] <= '9';
 }
 
+/* "202 0x7f... 0x80 ...": the call's number and its arguments. */
+uintptr_t fs_task_futex(int tid) {
+    static const char prefix[] = "202 0x"; /* SYS_futex */
+    char line[256];
+    uintptr_t at = 0;
+    if (fs_read_task(tid, "syscall", line, sizeof line) > 0 &&
+        strncmp(line, prefix, sizeof prefix - 1) == 0) {
+        fs_parse_hex(line + sizeof prefix - 1, &at);
+    }
+    return at;
+}
+
 void fs_registry_lock(void) { fs_lock(&registry.lock); }
 void fs_registry_unlock(void) { fs_unlock(&registry.lock); }
 

@@ -117,6 +117,7 @@ struct fs_thread {
     uint32_t answered;     /* suspend signals handled; written by the thread */
     bool hopeless;         /* of no use to wait for; written by the forking thread */
     bool verdict;          /* the next value of `hopeless`, while it is worked out */
+    bool behind_call;      /* waits for a libc lock that the forking thread has; likewise */
     bool seen_waiting;     /* for another thread; written and read by the forking thread */
     bool outstayed;        /* stood in an opaque module until a deadline; likewise */
     struct fs_waited waited;          /* with FORKSAFE_WATCHDOG_MS; by itself */
@@ -213,6 +214,8 @@ void fs_thread_read_name(struct fs_thread *thread);
 void fs_thread_set_name(struct fs_thread *thread, const char *line, long length);
 /* True if the thread sleeps in a system call; false where /proc cannot be read. */
 bool fs_task_sleeps(int tid);
+/* The futex that the thread sleeps at; 0: none, or not known. */
+uintptr_t fs_task_futex(int tid);
 
 /* Held by the forking thread around the fork itself, so that the child finds the list whole. */
 void fs_registry_lock(void);

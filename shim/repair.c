@@ -266,6 +266,12 @@ static void repair_guard(const struct fs_thread *vanished, const struct fs_entry
 
 /* --- all of it ------------------------------------------------------------------------------- */
 
+/* A libc call that was cut while it may have held its lock. */
+static bool was_cut(const struct fs_thread *vanished, const struct fs_entry *entry,
+                    const struct child *child) {
+    return fs_call_was_cut(entry, child->by_fork) && !vanished->behind_call;
+}
+
 static void repair_entry(const struct fs_thread *vanished, const struct fs_entry *entry,
                          const struct child *child) {
     if (!fs_layout_known(entry->kind)) {
@@ -292,7 +298,7 @@ static void repair_entry(const struct fs_thread *vanished, const struct fs_entry
         repair_cond(entry->object, child);
         break;
     case FS_KIND_CRITICAL: /* a lock of libc's own is out of reach */
-        if (fs_call_was_cut(entry, child->by_fork) && !fs_event_in_file()) {
+        if (was_cut(vanished, entry, child) && !fs_event_in_file()) {
             fs_report_cut(vanished, entry, child->by_fork);
         }
         break;
@@ -405,8 +411,7 @@ static bool still_counts(const struct fs_remnant *remnant, const struct child *c
 
 static void settle_entry(struct fs_thread *vanished, const struct fs_entry *entry,
                          const struct child *child) {
-    if (fs_event_wanted() &&
-        (entry->kind != FS_KIND_CRITICAL || fs_call_was_cut(entry, child->by_fork))) {
+    if (fs_event_wanted() && (entry->kind != FS_KIND_CRITICAL || was_cut(vanished, entry, child))) {
         struct fs_remnant remnant = remnant_of(vanished, entry->kind, entry->object, entry->caller);
         remnant.phase = entry->phase;
         remnant.stack = entry->stack;

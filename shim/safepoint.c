@@ -261,7 +261,7 @@ void fs_safepoint_init(void) {
     }
     done = true;
     add_module_of((const void *)(uintptr_t)fs_real.fork);    /* libc */
-    add_module_of((const void *)(uintptr_t)_dl_find_object); /* ld.so */
+    add_module_of(dlsym(RTLD_DEFAULT, "__tls_get_addr"));    /* ld.so */
     load_unwinder();
 }
 

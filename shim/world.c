@@ -335,12 +335,26 @@ static bool outlasted(const struct fs_thread *thread) {
     return any && fs_load(&thread->depth) <= count;
 }
 
-static bool is_hopeless(const struct fs_thread *thread, const struct fs_thread *self) {
+/* It sleeps at a lock of libc's own, inside the same kind of call that the forking thread is inside: we
+ * fork in a callback, and have what it waits for. */
+static bool is_behind_our_call(const struct fs_thread *thread, const struct fs_entry *wanted,
+                               const struct fs_thread *self) {
+    if (wanted->kind != FS_KIND_CRITICAL || self->depth == 0 ||
+        !fs_is_inside(self, wanted->object)) {
+        return false;
+    }
+    uintptr_t futex = fs_task_futex(thread->tid);
+    return futex != 0 && fs_is_opaque(futex);
+}
+
+static bool is_hopeless(struct fs_thread *thread, const struct fs_thread *self) {
     if (fs_load(&thread->wants_fork)) {
         return true; /* it waits for us */
     }
     struct fs_entry wanted;
-    return (get_wanted(thread, &wanted) && owner_is_hopeless(&wanted, self)) || outlasted(thread);
+    bool wants = get_wanted(thread, &wanted);
+    thread->behind_call = wants && is_behind_our_call(thread, &wanted, self);
+    return thread->behind_call || (wants && owner_is_hopeless(&wanted, self)) || outlasted(thread);
 }
 
 /* The thread has said by its stores that it is blocked, but it may have stopped waiting (a timeout)
@@ -422,6 +436,7 @@ static struct census count_holders(const struct fs_thread *self) {
     struct census census;
     FS_EACH_THREAD (thread) {
         thread->verdict = false;
+        thread->behind_call = false;
         thread->seen_waiting = false;
     }
     bool changed;

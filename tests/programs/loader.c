@@ -120,6 +120,40 @@ static int callback_forks(const void *arg) {
     return loads_and_iterates(NULL);
 }
 
+/* ---- another thread waits for the lock that the callback's caller holds ---- */
+
+static struct hz_thread behind;
+
+static int iterates(void *arg) {
+    (void)arg;
+    int count = 0;
+    dl_iterate_phdr(count_module, &count);
+    return count > 0 ? HZ_OK : HZ_WRONG;
+}
+
+static int fork_before_a_waiter(struct dl_phdr_info *module, size_t size, void *ms) {
+    (void)module, (void)size;
+    hz_start(&behind, iterates, NULL);
+    hz_until_stuck(&behind);
+    int64_t before = hz_now_ms(CLOCK_MONOTONIC);
+    forked_inside = fork();
+    *(int64_t *)ms = hz_now_ms(CLOCK_MONOTONIC) - before;
+    return 1;
+}
+
+/* It cannot get any further before the fork: nobody waits for it. */
+static int callback_forks_before_waiter(const void *arg) {
+    int64_t ms = 0;
+    (void)arg;
+    dl_iterate_phdr(fork_before_a_waiter, &ms);
+    if (forked_inside == 0) {
+        hz_end_with(loads_and_iterates, NULL);
+    }
+    HZ_TRY(hz_wait(forked_inside));
+    HZ_TRUE(ms < hz_deadline_ms() / 2);
+    return hz_finish(&behind);
+}
+
 static int stay_in_callback(struct dl_phdr_info *module, size_t size, void *unused) {
     (void)module, (void)size, (void)unused;
     hz_post(&inside);
@@ -261,6 +295,8 @@ static const struct hazard hazards[] = {
     HAZARD_CHANCE("loader_runpath_storm", runpath_storm, &storm_runpath, EITHER,
                   "a library that is found through its loader's RUNPATH alone"),
     HAZARD("loader_callback_forks", callback_forks, HANGS, "fork in dl_iterate_phdr's callback"),
+    HAZARD("loader_callback_forks_waiter", callback_forks_before_waiter, HANGS,
+           "the same, while another thread waits for the lock that the callback is called with"),
     HAZARD("loader_callback_stays", callback_stays, HANGS,
            "another thread sleeps in dl_iterate_phdr's callback"),
     HAZARD("loader_callback_is_left", callback_is_left, HANGS,

@@ -214,8 +214,9 @@ bool fs_holds(const struct fs_thread *thread, const void *object) {
 
 const void *fs_caller_of(const struct fs_thread *thread, const void *object) {
     for (uint32_t slot = thread != NULL ? fs_entry_count(thread) : 0; slot-- > 0;) {
-        if (thread->entries[slot].object == object) {
-            return thread->entries[slot].caller;
+        const struct fs_entry *entry = &thread->entries[slot];
+        if (entry->object == object && entry->phase != FS_RESERVED) {
+            return entry->caller;
         }
     }
     for (uint32_t i = thread != NULL ? thread->wait_count : 0; i-- > 0;) {

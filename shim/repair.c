@@ -427,9 +427,12 @@ static void settle_entry(struct fs_thread *vanished, const struct fs_entry *entr
 
 static void settle_wait(struct fs_thread *vanished, const struct fs_wait *wait,
                         const struct child *child) {
-    struct fs_remnant remnant = remnant_of(vanished, wait->kind, wait->object, wait->caller);
-    remnant.waits = true;
-    fs_event_inherited(&remnant);
+    struct fs_remnant remnant;
+    if (fs_event_wanted()) {
+        remnant = remnant_of(vanished, wait->kind, wait->object, wait->caller);
+        remnant.waits = true;
+        fs_event_inherited(&remnant);
+    }
     if (fs_config.mode == FS_MODE_REPAIR) {
         repair_wait(vanished, wait, child);
         return;

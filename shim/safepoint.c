@@ -260,8 +260,8 @@ void fs_safepoint_init(void) {
         return;
     }
     done = true;
-    add_module_of((const void *)(uintptr_t)fs_real.fork);    /* libc */
-    add_module_of(dlsym(RTLD_DEFAULT, "__tls_get_addr"));    /* ld.so */
+    add_module_of((const void *)(uintptr_t)fs_real.fork); /* libc */
+    add_module_of(dlsym(RTLD_DEFAULT, "__tls_get_addr")); /* ld.so */
     load_unwinder();
 }
 
@@ -307,11 +307,22 @@ static unsigned walk_stack(const greg_t *registers, uintptr_t *stack, unsigned r
     return depth;
 }
 
+/* With the lock of walks the caller must not park, in the hook of libunwind's own mutex: it counts as
+ * a holder meanwhile. */
+static void hold_depth(int change) {
+    if (fs_self != NULL) {
+        fs_store(&fs_self->depth, fs_self->depth + (uint32_t)change);
+        fs_compiler_barrier();
+    }
+}
+
 unsigned fs_walk_stack(const greg_t *registers, uintptr_t *stack, unsigned room) {
     fs_sigset saved = fs_signals_block();
+    hold_depth(1);
     fs_walk_lock();
     unsigned depth = walk_stack(registers, stack, room);
     fs_walk_unlock();
+    hold_depth(-1);
     fs_signals_restore(saved);
     return depth;
 }

@@ -3,7 +3,7 @@
 # What the verbs of scripts/forksafe share. Here $parts is the folder of this file, $home that of the command.
 
 # shellcheck disable=SC2034 # for the command
-version=$(cat "$parts/version" 2>/dev/null || sed -n 's/^VERSION := //p' "$home/../Makefile")
+version=$(cat "$parts/version" 2>/dev/null || sed -n 's/^VERSION := //p' "$home/../Makefile" 2>/dev/null || echo unknown)
 # shellcheck disable=SC2034
 schema=1
 verb=${verb-}

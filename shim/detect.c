@@ -3,14 +3,12 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/syscall.h>
 
 #include "config.h"
 #include "hooks/twins.h"
 #include "inventory.h"
 #include "layout.h"
 #include "real.h"
-#include "report.h"
 #include "sys.h"
 
 bool fs_calls_inherited;
@@ -32,19 +30,6 @@ static uint64_t filter_bit(const void *object, uint64_t **word) {
 }
 
 /* --- at the fork ----------------------------------------------------------------------------- */
-
-void fs_detect_name(struct fs_thread *vanished) {
-    char path[64];
-    char name[FS_NAME_MAX + 1];
-    struct fs_text text = fs_text(path, sizeof path);
-    fs_text_string(&text, "/proc/");
-    fs_text_number(&text, fs_event_origin()->pid);
-    fs_text_string(&text, "/task/");
-    fs_text_number(&text, vanished->tid);
-    fs_text_string(&text, "/comm");
-    long length = fs_read_file(path, name, sizeof name);
-    fs_thread_set_name(vanished, name, length);
-}
 
 static const struct fs_origin *keep_origin(void) {
     if (left.origin == NULL) {
@@ -106,15 +91,23 @@ static void drop_object(const void *object) {
     }
 }
 
-void fs_detect_forget(const void *object) {
-    if (!fs_is_inherited(object)) {
-        return;
-    }
+static fs_sigset lock_list(void) {
     fs_sigset saved = fs_signals_block();
     fs_lock(&left.lock);
-    drop_object(object);
+    return saved;
+}
+
+static void unlock_list(fs_sigset saved) {
     fs_unlock(&left.lock);
     fs_signals_restore(saved);
+}
+
+void fs_detect_forget(const void *object) {
+    if (fs_is_inherited(object)) {
+        fs_sigset saved = lock_list();
+        drop_object(object);
+        unlock_list(saved);
+    }
 }
 
 /* A rwlock may be taken, and those who queued for it still be in the next one's way. */
@@ -213,14 +206,6 @@ static const struct fs_remnant *find_culprit(enum fs_meeting meeting, enum fs_ki
 
 /* --- what is done about it --------------------------------------------------------------------- */
 
-static uint32_t count_readers(const void *rwlock) {
-    uint32_t readers = 0;
-    FS_EACH_THREAD (thread) {
-        readers += fs_hold_count(thread, rwlock, FS_KIND_RWLOCK_READ);
-    }
-    return readers;
-}
-
 static void put_right(const struct fs_remnant *remnant, enum fs_meeting meeting) {
     void *object = remnant->object;
     switch (remnant->kind) {
@@ -232,7 +217,7 @@ static void put_right(const struct fs_remnant *remnant, enum fs_meeting meeting)
         break;
     case FS_KIND_RWLOCK_READ:
     case FS_KIND_RWLOCK_WRITE:
-        fs_rwlock_rebuild(object, count_readers(object), 0);
+        fs_rwlock_rebuild(object, fs_reader_count(object), 0);
         break;
     case FS_KIND_SPIN:
         fs_spin_rebuild(object);
@@ -287,26 +272,22 @@ bool fs_detect_meet(enum fs_meeting meeting, enum fs_kind kind, void *object) {
         return false;
     }
     int saved_errno = errno;
-    fs_sigset saved = fs_signals_block();
-    fs_lock(&left.lock);
+    fs_sigset saved = lock_list();
     const struct fs_remnant *culprit = find_culprit(meeting, kind, object);
     bool met = culprit != NULL;
     struct fs_remnant copy;
-    /* Whoever waits in it from now on is alive. */
-    bool joins = (kind == FS_KIND_COND || kind == FS_KIND_BARRIER) && meeting == FS_BLOCKS;
     if (met) {
         copy = *culprit;
-    }
-    if (met || joins) {
-        drop_object(object);
-    }
-    if (met) {
         if (fs_config.on_deadlock == FS_HEAL) {
             put_right(&copy, meeting);
         }
     }
-    fs_unlock(&left.lock);
-    fs_signals_restore(saved);
+    /* Whoever waits in it from now on is alive. */
+    bool joins = (kind == FS_KIND_COND || kind == FS_KIND_BARRIER) && meeting == FS_BLOCKS;
+    if (met || joins) {
+        drop_object(object);
+    }
+    unlock_list(saved);
     if (met) {
         tell(&copy, meeting, NULL, fs_caller_of(fs_self, object), true);
     }
@@ -340,8 +321,7 @@ void fs_detect_call(const struct fs_critical *call, const void *caller) {
         return;
     }
     int saved_errno = errno;
-    fs_sigset saved = fs_signals_block();
-    fs_lock(&left.lock);
+    fs_sigset saved = lock_list();
     bool met = false;
     struct fs_remnant copy;
     for (size_t i = 0; i < left.count; i++) {
@@ -351,8 +331,7 @@ void fs_detect_call(const struct fs_critical *call, const void *caller) {
             left.items[i--] = left.items[--left.count];
         }
     }
-    fs_unlock(&left.lock);
-    fs_signals_restore(saved);
+    unlock_list(saved);
     if (met) {
         tell(&copy, FS_CALLS, call->name, caller, false);
     }

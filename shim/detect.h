@@ -18,9 +18,8 @@ enum fs_meeting {
     FS_CALLS, /* it enters a libc call whose lock somebody may have held */
 };
 
-/* In the child, at the fork, the only thread. The first fills in the vanished thread's name, from
- * the parent, where it lives on. The last begins to watch, if there is anything to watch for. */
-void fs_detect_name(struct fs_thread *vanished);
+/* In the child, at the fork, the only thread. The second begins to watch, if there is anything to
+ * watch for. */
 void fs_detect_remember(const struct fs_remnant *remnant);
 void fs_detect_begin(void);
 

@@ -202,6 +202,14 @@ uint32_t fs_hold_count(const struct fs_thread *thread, const void *object, enum 
     return count;
 }
 
+uint32_t fs_reader_count(const void *rwlock) {
+    uint32_t readers = 0;
+    FS_EACH_THREAD (thread) {
+        readers += fs_hold_count(thread, rwlock, FS_KIND_RWLOCK_READ);
+    }
+    return readers;
+}
+
 bool fs_holds(const struct fs_thread *thread, const void *object) {
     for (uint32_t slot = fs_entry_count(thread); slot-- > 0;) {
         const struct fs_entry *entry = &thread->entries[slot];

@@ -246,6 +246,8 @@ bool fs_call_was_cut(const struct fs_entry *entry, bool by_fork);
  * as read holds. */
 uint32_t fs_hold_count(const struct fs_thread *thread, const void *object, enum fs_kind kind);
 bool fs_holds(const struct fs_thread *thread, const void *object);
+/* The read holds that all threads together have. */
+uint32_t fs_reader_count(const void *rwlock);
 
 /* Where the thread called what takes, or waits for, the object; NULL if it does not, or is NULL. */
 const void *fs_caller_of(const struct fs_thread *thread, const void *object);

@@ -134,14 +134,25 @@ static void free_record(struct fs_thread *record) {
 
 bool fs_in_vfork_child(void) { return fs_syscall0(SYS_getpid) != registry.pid; }
 
-long fs_read_task(int tid, const char *file, char *buffer, size_t size) {
+/* `pid` 0: this process. */
+static long read_task_of(int pid, int tid, const char *file, char *buffer, size_t size) {
     char path[64];
     struct fs_text text = fs_text(path, sizeof path);
-    fs_text_string(&text, "/proc/self/task/");
+    fs_text_string(&text, "/proc/");
+    if (pid == 0) {
+        fs_text_string(&text, "self");
+    } else {
+        fs_text_number(&text, pid);
+    }
+    fs_text_string(&text, "/task/");
     fs_text_number(&text, tid);
     fs_text_string(&text, "/");
     fs_text_string(&text, file);
     return fs_read_file(path, buffer, size);
+}
+
+long fs_read_task(int tid, const char *file, char *buffer, size_t size) {
+    return read_task_of(0, tid, file, buffer, size);
 }
 
 /* "running", or "-1 ..." in a page fault, or the call's number and arguments: see
@@ -366,13 +377,9 @@ int fs_foreign_threads(int *tids, int room) {
     return found;
 }
 
-void fs_thread_read_name(struct fs_thread *thread) {
-    char name[FS_NAME_MAX + 1];
-    long length = fs_read_task(thread->tid, "comm", name, sizeof name);
-    fs_thread_set_name(thread, name, length);
-}
-
-void fs_thread_set_name(struct fs_thread *thread, const char *line, long length) {
+void fs_thread_read_name(struct fs_thread *thread, int pid) {
+    char line[FS_NAME_MAX + 1];
+    long length = read_task_of(pid, thread->tid, "comm", line, sizeof line);
     struct fs_text text = fs_text(thread->name, sizeof thread->name);
     for (long i = 0; i + 1 < length; i++) { /* without the newline */
         fs_text_string(&text, (char[]){line[i], '\0'});

@@ -208,10 +208,9 @@ bool fs_in_vfork_child(void);
 
 /* Reads /proc/self/task/TID/`file` as fs_read_file() does. */
 long fs_read_task(int tid, const char *file, char *buffer, size_t size);
-/* Fills in the thread's name as it is now, "?" where it cannot be read. */
-void fs_thread_read_name(struct fs_thread *thread);
-/* ... as /proc/.../comm has it, a line of `length` bytes, or less than 1. */
-void fs_thread_set_name(struct fs_thread *thread, const char *line, long length);
+/* Fills in the name that the thread has now, "?" where it cannot be read. `pid`: of the process that it
+ * lives in, 0 for this one. */
+void fs_thread_read_name(struct fs_thread *thread, int pid);
 /* True if the thread sleeps in a system call; false where /proc cannot be read. */
 bool fs_task_sleeps(int tid);
 /* The futex that the thread sleeps at; 0: none, or not known. */

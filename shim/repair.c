@@ -157,11 +157,7 @@ void fs_rwlock_disinherit(pthread_rwlock_t *rwlock) {
     fs_sigset saved = fs_signals_block();
     fs_lock(&read_locks.lock);
     if (take_off(&read_locks, rwlock)) {
-        uint32_t readers = 0;
-        FS_EACH_THREAD (thread) {
-            readers += fs_hold_count(thread, rwlock, FS_KIND_RWLOCK_READ);
-        }
-        fs_rwlock_rebuild(rwlock, readers, 0);
+        fs_rwlock_rebuild(rwlock, fs_reader_count(rwlock), 0);
     }
     fs_unlock(&read_locks.lock);
     fs_signals_restore(saved);
@@ -451,7 +447,7 @@ static void settle(struct fs_thread *vanished, const struct child *child) {
         return;
     }
     if (fs_config.mode == FS_MODE_DETECT) {
-        fs_detect_name(vanished);
+        fs_thread_read_name(vanished, fs_event_origin()->pid); /* where it lives on */
     }
     for (uint32_t slot = 0; slot < count; slot++) {
         if (vanished->entries[slot].phase != FS_RESERVED) {

@@ -23,22 +23,21 @@ static struct {
 
 /* --- the caller's stack ---------------------------------------------------------------------- */
 
-static bool is_ours(uintptr_t address) {
-    struct dl_find_object ours, module;
-    return _dl_find_object((void *)(uintptr_t)fs_stack_here, &ours) == 0 &&
-           _dl_find_object((void *)address, &module) == 0 &&
-           module.dlfo_link_map == ours.dlfo_link_map;
+static bool is_in(const struct dl_find_object *module, uintptr_t address) {
+    return address >= (uintptr_t)module->dlfo_map_start &&
+           address < (uintptr_t)module->dlfo_map_end;
 }
 
 unsigned fs_stack_here(uintptr_t *stack) {
     greg_t registers[NGREG] = {0};
     fs_save_registers(registers);
     unsigned depth = fs_walk_stack(registers, stack, FS_STACK_MAX);
-    if (_dl_find_object == NULL) {
+    struct dl_find_object ours;
+    if (_dl_find_object == NULL || _dl_find_object((void *)(uintptr_t)fs_stack_here, &ours) != 0) {
         return depth;
     }
     unsigned skipped = 0;
-    while (skipped < depth && (fs_is_opaque(stack[skipped]) || is_ours(stack[skipped]))) {
+    while (skipped < depth && (fs_is_opaque(stack[skipped]) || is_in(&ours, stack[skipped]))) {
         skipped++;
     }
     skipped = skipped < depth ? skipped : 0; /* all libc's: better than nothing */

@@ -99,9 +99,9 @@ bool fs_watchdog_barks(const siginfo_t *info) {
                                  .caller = caller,
                                  .ms = fs_config.watchdog_ms,
                                  .kind = self->waited.kind};
-        fs_thread_read_name(self);
+        fs_thread_read_name(self, 0);
         if (stuck.owner != NULL) {
-            fs_thread_read_name(stuck.owner);
+            fs_thread_read_name(stuck.owner, 0);
         }
         fs_event_stuck(&stuck);
     }

@@ -617,7 +617,7 @@ static void take_stock(const struct fs_thread *self, bool late) {
         uint32_t state = fs_load(&thread->state);
         bool holds = fs_load(&thread->depth) != 0 && fs_is_busy(thread);
         if (holds || (fs_event_wanted() && fs_load(&thread->wait_count) != 0)) {
-            fs_thread_read_name(thread);
+            fs_thread_read_name(thread, 0);
             thread->stood_at = fs_event_wanted() ? where_it_stands(thread, state) : 0;
         }
         if (holds) {

@@ -465,6 +465,18 @@ __attribute__((noinline, unused)) static int hz_deep(int (*body)(void *), void *
 
 static inline void hz_end_with(int (*body)(void *), void *arg) { _exit(hz_deep(body, arg)); }
 
+/* A child that runs body; how long the fork took, in the parent. */
+static inline int hz_fork_timed(int (*body)(void *), pid_t *pid, int64_t *ms) {
+    int64_t before = hz_now_ms(CLOCK_MONOTONIC);
+    *pid = fork();
+    if (*pid == 0) {
+        hz_end_with(body, NULL);
+    }
+    *ms = hz_now_ms(CLOCK_MONOTONIC) - before;
+    HZ_SETUP(*pid > 0);
+    return hz_wait(*pid);
+}
+
 /* How hz_child forks: some hazards put another member of the fork family here. */
 static pid_t (*hz_forker)(void) __attribute__((unused)) = fork;
 

@@ -71,22 +71,11 @@ static int uses_it_all(void *arg) {
 
 /* ---- a fork that waits for nobody ---- */
 
-static int fork_timed(int (*body)(void *), pid_t *pid, int64_t *ms) {
-    int64_t before = hz_now_ms(CLOCK_MONOTONIC);
-    *pid = fork();
-    if (*pid == 0) {
-        hz_end_with(body, NULL);
-    }
-    *ms = hz_now_ms(CLOCK_MONOTONIC) - before;
-    HZ_SETUP(*pid > 0);
-    return hz_wait(*pid);
-}
-
 static int fork_is_quick(void *arg) {
     pid_t pid;
     int64_t ms;
     (void)arg;
-    HZ_TRY(fork_timed(uses_it_all, &pid, &ms));
+    HZ_TRY(hz_fork_timed(uses_it_all, &pid, &ms));
     if (ms >= hz_deadline_ms() / 2) {
         hz_say("the fork took %ld ms: who did it wait for?", (long)ms);
         return HZ_WRONG;
@@ -496,7 +485,7 @@ static int long_calls_here(const struct long_call *call) {
         for (int i = 0; i < LONG_FORKS; i++) {
             pid_t pid;
             int64_t ms;
-            HZ_TRY(fork_timed(call->child, &pid, &ms));
+            HZ_TRY(hz_fork_timed(call->child, &pid, &ms));
             if (preloaded) {
                 HZ_TRY(says_so(call, caller.tid, pid, &said));
                 HZ_IS(ms >= hz_deadline_ms(), i == 0);

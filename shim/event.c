@@ -182,7 +182,8 @@ static void append(void) {
 
 void fs_event_config(void) {
     if (fs_event_wanted() || fs_config.stacks || fs_config.watchdog_ms != 0) {
-        fs_safepoint_init(); /* for stacks, before there is a second thread */
+        fs_safepoint_init();
+        fs_unwinder_load(); /* for stacks, before there is a second thread */
     }
     if (!as_json()) {
         return;

@@ -44,6 +44,9 @@ void fs_init_threads(void) {
     fs_layout_known(FS_KIND_MUTEX);
     fs_suspend_init();
     fs_safepoint_init();
+    if (fs_stacks_matter()) {
+        fs_unwinder_load();
+    }
 }
 
 static __attribute__((constructor)) void start(void) { fs_init(); }

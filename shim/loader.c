@@ -71,7 +71,39 @@ static void repair(pthread_mutex_t *mutex, int old_id, int new_id) {
     }
 }
 
+/* `owner` is written by the thread that has the turn, and compared by others with themselves only. */
+static struct {
+    struct fs_lock lock;
+    const struct fs_thread *owner;
+    unsigned nesting; /* a constructor loads, too */
+} turn;
+
+bool fs_loader_try_turn(const struct fs_thread *self) {
+    if (fs_load(&turn.owner) == self) {
+        turn.nesting++;
+        return true;
+    }
+    if (!fs_trylock(&turn.lock)) {
+        return false;
+    }
+    turn.nesting = 1;
+    fs_store(&turn.owner, self);
+    return true;
+}
+
+void fs_loader_await_turn(void) { fs_await_unlock(&turn.lock); }
+
+void fs_loader_give_turn(const struct fs_thread *self) {
+    if (fs_load(&turn.owner) == self && --turn.nesting == 0) {
+        fs_store(&turn.owner, NULL);
+        fs_unlock(&turn.lock);
+    }
+}
+
 void fs_loader_repair(int old_id, int new_id) {
+    turn.owner = NULL;
+    turn.nesting = 0;
+    turn.lock.word = 0;
     if (loader.load != NULL) {
         repair(loader.load, old_id, new_id);
         repair(loader.write, old_id, new_id);

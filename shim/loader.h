@@ -12,6 +12,8 @@
 
 #include <stdbool.h>
 
+#include "registry.h"
+
 /* The calls that need the second. */
 #define FS_LOADER_KIN "dlopen, dlclose and dl_iterate_phdr"
 
@@ -21,10 +23,20 @@ void fs_loader_init(void);
 /* The owner_id of the thread that holds either, 0 where nobody does. */
 int fs_loader_owner(void);
 
+/* A turn at dlopen and dlclose, which ld.so lets only one thread into at a time: whoever takes it out
+ * here waits where a fork need not wait for him. Nothing depends on it: ld.so's own lock guards.
+ * False if another has the turn; a thread that has it may take it again. */
+bool fs_loader_try_turn(const struct fs_thread *self);
+/* Waits until a turn has been given back. */
+void fs_loader_await_turn(void);
+/* By a thread that may have the turn. */
+void fs_loader_give_turn(const struct fs_thread *self);
+
 /* In the child, before the repair: true if another than the survivor held the second, or may have. */
 bool fs_loader_was_held(int old_id);
 
-/* In the child: what the survivor, known by `old_id` so far, holds is its own; the rest is free. */
+/* In the child: what the survivor, known by `old_id` so far, holds is its own; the rest is free. The
+ * turn is free. */
 void fs_loader_repair(int old_id, int new_id);
 
 #endif

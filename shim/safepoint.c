@@ -22,8 +22,9 @@ enum { DEEPEST_WALK = 256 };
 struct range {
     uintptr_t start, end;
 };
-/* libc, ld.so, libunwind's two halves; written once, before the second thread. Not forksafe itself:
- * its own locks are taken with signals blocked, so that nobody is ever stopped in there. */
+/* libc, ld.so, and libunwind's two halves once they are loaded; the count goes up when the range is
+ * written. Not forksafe itself: its own locks are taken with signals blocked, so that nobody is ever
+ * stopped in there. */
 static struct range opaque[8];
 static unsigned opaque_count;
 
@@ -49,7 +50,8 @@ static bool find_module(uintptr_t address, struct dl_find_object *module) {
 }
 
 bool fs_is_opaque(uintptr_t address) {
-    for (unsigned i = 0; i < opaque_count; i++) {
+    unsigned count = fs_load_acquire(&opaque_count);
+    for (unsigned i = 0; i < count; i++) {
         if (address >= opaque[i].start && address < opaque[i].end) {
             return true;
         }
@@ -190,8 +192,9 @@ static unw_accessors_t accessors = {
 static void add_module_of(const void *address) {
     struct dl_find_object module;
     if (address != NULL && find_module((uintptr_t)address, &module)) {
-        opaque[opaque_count++] =
+        opaque[opaque_count] =
             (struct range){(uintptr_t)module.dlfo_map_start, (uintptr_t)module.dlfo_map_end};
+        fs_store_release(&opaque_count, opaque_count + 1);
     }
 }
 
@@ -221,7 +224,7 @@ static void close_its_pipe(const int fds[2]) {
     }
 }
 
-static void load_unwinder(void) {
+static void load_libunwind(void) {
     int fds[2];
     void *library = fs_real.dlopen("libunwind-x86_64.so.8", RTLD_LOCAL | RTLD_NOW);
     if (library == NULL) {
@@ -242,9 +245,9 @@ static void load_unwinder(void) {
         return;
     }
     next_descriptors(fds);
-    unwinder.space = create(&accessors, 0);
-    if (unwinder.space != NULL) {
-        set_caching(unwinder.space, UNW_CACHE_NONE); /* the caches have locks */
+    unw_addr_space_t space = create(&accessors, 0);
+    if (space != NULL) {
+        set_caching(space, UNW_CACHE_NONE); /* the caches have locks */
     }
     close_its_pipe(fds);
     add_module_of((const void *)(uintptr_t)unwinder.step);
@@ -252,17 +255,21 @@ static void load_unwinder(void) {
     if (local != NULL) {
         add_module_of(dlsym(local, "_ULx86_64_step"));
     }
+    fs_store_release(&unwinder.space, space);
 }
 
 void fs_safepoint_init(void) {
-    static bool done;
-    if (done) {
-        return;
+    if (opaque_count == 0) {
+        add_module_of((const void *)(uintptr_t)fs_real.fork); /* libc */
+        add_module_of(dlsym(RTLD_DEFAULT, "__tls_get_addr")); /* ld.so */
     }
-    done = true;
-    add_module_of((const void *)(uintptr_t)fs_real.fork); /* libc */
-    add_module_of(dlsym(RTLD_DEFAULT, "__tls_get_addr")); /* ld.so */
-    load_unwinder();
+}
+
+void fs_unwinder_load(void) {
+    static bool begun;
+    if (!__atomic_exchange_n(&begun, true, __ATOMIC_ACQ_REL)) {
+        load_libunwind();
+    }
 }
 
 /* --- the walk -------------------------------------------------------------------------------- */
@@ -287,8 +294,8 @@ void fs_walk_unlock(void) {
 static bool begin_walk(unw_cursor_t *cursor, const greg_t *registers, bool may_go) {
     memset(readable_pages, 0xff, sizeof readable_pages); /* no page has such an address */
     stack_may_go = may_go;
-    return unwinder.space != NULL &&
-           unwinder.init_remote(cursor, unwinder.space, (void *)(uintptr_t)registers) == 0;
+    unw_addr_space_t space = fs_load_acquire(&unwinder.space);
+    return space != NULL && unwinder.init_remote(cursor, space, (void *)(uintptr_t)registers) == 0;
 }
 
 static unsigned walk_stack(const greg_t *registers, uintptr_t *stack, unsigned room) {

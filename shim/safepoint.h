@@ -10,9 +10,13 @@
 #include <stdint.h>
 #include <ucontext.h>
 
-/* Loads the unwinder and looks the modules up. Once, before the second thread is made; loads
- * libraries, so not in a signal handler. */
+/* Looks libc and the dynamic linker up. Before the second thread is made. */
 void fs_safepoint_init(void);
+
+/* Loads libunwind, the first time. Not earlier than stacks have to be walked: each of its mappings
+ * is one more that a fork copies. Loads libraries, so not in a signal handler. Where it cannot be
+ * had, stacks are not walked: the program counter alone decides. */
+void fs_unwinder_load(void);
 
 /* True if the instruction address is in an opaque module. Async-signal-safe, takes no lock. */
 bool fs_is_opaque(uintptr_t address);

@@ -28,11 +28,16 @@ enum {
 
 static bool program_has_handlers;
 
-bool fs_program_has_handlers(void) { return fs_load(&program_has_handlers); }
+bool fs_stacks_matter(void) {
+    return fs_load(&program_has_handlers) || fs_config.opaque[0] != '\0';
+}
 
 void fs_program_handles(int signo) {
     fs_signal_handled(signo);
     fs_store(&program_has_handlers, true);
+    if (fs_thread_count() > 1) { /* otherwise the next thread to be made has it loaded */
+        fs_unwinder_load();
+    }
 }
 
 int fs_suspend_signal(void) { return fs_load(&suspend.signo); }

@@ -18,9 +18,13 @@ int fs_suspend_signal(void);
  * is taken. Not while the world is being stopped: the caller is inside a critical call. */
 void fs_suspend_give_way(int signo);
 
-/* True once the program has installed a signal handler: only then can a parked thread have
- * interrupted itself inside libc. */
-bool fs_program_has_handlers(void);
+/* True once the program has installed a signal handler, or the user has named an opaque module: only
+ * then can a thread that is parked outside libc have something unseen in its outer frames. (What libc
+ * calls back without a handler, it calls from critical calls, or with no lock but a FILE's, which
+ * glibc's fork makes new in the child.) */
+bool fs_stacks_matter(void);
+
+/* The program is about to install a handler for `signo`. */
 void fs_program_handles(int signo);
 
 /* Asks every thread that runs and holds nothing to suspend itself, and waits for their answers, or

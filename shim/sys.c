@@ -222,13 +222,25 @@ bool fs_is_shared_memory(const void *address, bool if_unknown) {
     return shared < 0 ? if_unknown : shared != 0;
 }
 
+bool fs_trylock(struct fs_lock *lock) {
+    uint32_t free = 0;
+    return __atomic_compare_exchange_n(&lock->word, &free, 1, false, __ATOMIC_ACQUIRE,
+                                       __ATOMIC_RELAXED);
+}
+
 void fs_lock(struct fs_lock *lock) {
-    uint32_t seen = 0;
-    if (__atomic_compare_exchange_n(&lock->word, &seen, 1, false, __ATOMIC_ACQUIRE,
-                                    __ATOMIC_RELAXED)) {
+    if (fs_trylock(lock)) {
         return;
     }
     while (__atomic_exchange_n(&lock->word, 2, __ATOMIC_ACQUIRE) != 0) {
+        fs_futex_wait(&lock->word, 2, FS_FOREVER, FS_ALL_BITS);
+    }
+}
+
+void fs_await_unlock(struct fs_lock *lock) {
+    uint32_t held = 1;
+    __atomic_compare_exchange_n(&lock->word, &held, 2, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    if (held != 0) {
         fs_futex_wait(&lock->word, 2, FS_FOREVER, FS_ALL_BITS);
     }
 }

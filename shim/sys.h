@@ -80,6 +80,9 @@ struct fs_lock {
     uint32_t word;
 };
 void fs_lock(struct fs_lock *lock);
+bool fs_trylock(struct fs_lock *lock);
+/* Waits until the lock has been let go of once; does not take it. */
+void fs_await_unlock(struct fs_lock *lock);
 void fs_unlock(struct fs_lock *lock);
 
 #endif

@@ -539,11 +539,8 @@ static bool stands_badly(const struct fs_thread *thread, uint32_t state, int loa
     if (thread->owner_id == loads) {
         return true;
     }
-    if (thread->by_signal) {
-        return !fs_is_safe_point(thread->registers, FS_INTERRUPTED);
-    }
-    return (fs_program_has_handlers() || fs_config.opaque[0] != '\0') &&
-           !fs_is_safe_point(thread->registers, FS_AT_A_CALL);
+    return fs_stacks_matter() &&
+           !fs_is_safe_point(thread->registers, thread->by_signal ? FS_INTERRUPTED : FS_AT_A_CALL);
 }
 
 /* Lets those go on that stand badly. Returns how many are worth waiting for: one that has stood

@@ -1,4 +1,4 @@
-/* dlopen and dlmopen, which look at their return address: the caller's own search path may decide
+/* dlclose, and dlopen and dlmopen, which look at their return address: the caller's own search path may decide
  * which file is meant. Called from here they would see us.
  *
  * Where the caller makes no difference, and that is nearly always, they are critical calls like
@@ -81,18 +81,50 @@ static bool caller_matters(const char *file, const void *caller) {
     return search.own_path;
 }
 
-/* --- the two functions ----------------------------------------------------------------------- */
+/* --- in and out ------------------------------------------------------------------------------ */
 
 FS_CRITICAL_INFO opening = {"dlopen", FS_LOADER_KIN, false, false};
+FS_CRITICAL_INFO closing = {"dlclose", FS_LOADER_KIN, false, false};
+
+/* A caller that holds something goes in at once: whoever waits for it shall see what it waits for. */
+static struct fs_inside begin(const struct fs_critical *call, const void *caller) {
+    struct fs_inside inside = fs_go_inside(call, caller);
+    struct fs_thread *self = inside.self;
+    while (self != NULL && !fs_loader_try_turn(self) && self->depth == 1) {
+        fs_come_out(&inside);
+        uint32_t before = fs_detach(self);
+        fs_loader_await_turn();
+        fs_attach(self, before);
+        inside = fs_go_inside(call, caller);
+    }
+    return inside;
+}
+
+static void end(const struct fs_inside *inside) {
+    if (inside->self != NULL) {
+        fs_loader_give_turn(inside->self);
+    }
+    fs_come_out(inside);
+}
+
+#define INSIDE_LOADER(info)                                                                        \
+    __attribute__((cleanup(end), unused)) struct fs_inside inside = begin(&(info), FS_CALLER())
+
+/* --- the functions --------------------------------------------------------------------------- */
 
 static void *inside_dlopen(const char *file, int mode) {
-    FS_INSIDE(opening);
+    INSIDE_LOADER(opening);
     return fs_real.dlopen(file, mode);
 }
 
 static void *inside_dlmopen(Lmid_t space, const char *file, int mode) {
-    FS_INSIDE(opening);
+    INSIDE_LOADER(opening);
     return fs_real.dlmopen(space, file, mode);
+}
+
+FS_EXPORT int dlclose(void *handle) {
+    INSIDE_LOADER(closing);
+    return fs_real.dlclose(handle);
 }
 
 /* Parks the caller if it is to park. Then it goes on as it was. */

@@ -5,6 +5,7 @@
 #include "arch.h"
 #include "config.h"
 #include "event.h"
+#include "fast.h"
 #include "fork.h"
 #include "inspect.h"
 #include "layout.h"
@@ -42,6 +43,7 @@ void fs_init_threads(void) {
         return;
     }
     fs_layout_known(FS_KIND_MUTEX);
+    fs_fast_init(fs_self);
     fs_suspend_init();
     fs_safepoint_init();
     if (fs_stacks_matter()) {

@@ -59,7 +59,6 @@ static inline uint32_t fs_raise_depth(struct fs_thread *self) {
 static inline uint32_t fs_enter_as(struct fs_thread *self, void *object, enum fs_kind kind,
                                    const void *caller, enum fs_phase phase) {
     uint32_t slot = fs_raise_depth(self);
-    fs_store(&self->takes, self->takes + 1);
     if (fs_unlikely(slot >= self->capacity)) {
         fs_inventory_make_room(self);
         slot = fs_raise_depth(self);
@@ -70,11 +69,9 @@ static inline uint32_t fs_enter_as(struct fs_thread *self, void *object, enum fs
     struct fs_entry *entry = &self->entries[slot];
     entry->object = object;
     entry->caller = caller;
-    entry->frame = fs_frame();
-    entry->kind = (uint8_t)kind;
-    entry->outlasted = 0;
+    fs_store_frame(&entry->frame);
     fs_compiler_barrier(); /* `object` is written before the entry counts as more than reserved */
-    fs_store(&entry->phase, (uint8_t)phase);
+    fs_store(&entry->what, FS_WHAT(kind, phase));
     return slot;
 }
 

@@ -74,7 +74,6 @@ struct file_lock {
 /* nptl/pthread_once.c */
 enum { ONCE_IN_PROGRESS = 1 };
 
-enum { SPIN_FREE = 1 }; /* sysdeps/x86_64/nptl/pthread_spin_unlock.S */
 
 /* --- who holds it ---------------------------------------------------------------------------- */
 
@@ -148,7 +147,7 @@ bool fs_layout_held_by(uint8_t kind, const void *object, const struct fs_thread 
     case FS_KIND_RWLOCK_WRITE:
         return held_rwlock(kind, object, thread);
     case FS_KIND_SPIN:
-        return fs_peek(&word, object, sizeof word) && word != SPIN_FREE;
+        return fs_peek(&word, object, sizeof word) && word != FS_SPIN_FREE;
     case FS_KIND_SEMAPHORE:
         return held_semaphore(object, thread);
     case FS_KIND_FILE:
@@ -285,7 +284,7 @@ void fs_barrier_rebuild(pthread_barrier_t *barrier) {
 
 void fs_guard_rebuild(void *guard) { memset(guard, 0, 8); }
 
-void fs_spin_rebuild(pthread_spinlock_t *spin) { *spin = SPIN_FREE; }
+void fs_spin_rebuild(pthread_spinlock_t *spin) { *spin = FS_SPIN_FREE; }
 
 void fs_file_free(FILE *file) { *(struct file_lock *)file->_lock = (struct file_lock){0}; }
 
@@ -448,9 +447,9 @@ static bool probe_barrier(void) {
 static bool probe_spin(void) {
     pthread_spinlock_t scratch;
     pthread_spin_init(&scratch, PTHREAD_PROCESS_PRIVATE);
-    bool good = scratch == SPIN_FREE;
+    bool good = scratch == FS_SPIN_FREE;
     fs_real.pthread_spin_lock(&scratch);
-    return good && scratch != SPIN_FREE;
+    return good && scratch != FS_SPIN_FREE;
 }
 
 static bool probe_semaphore(void) {

@@ -16,6 +16,8 @@
 
 #include "registry.h"
 
+enum { FS_SPIN_FREE = 1 }; /* sysdeps/x86_64/nptl/pthread_spin_unlock.S */
+
 /* Checks each kind on scratch objects. Returns the kinds that are as described here, a bit each
  * (1 << enum fs_kind); the others are left alone for the life of the process. */
 uint32_t fs_layout_probe(void);

@@ -97,10 +97,13 @@ static struct fs_thread *take_record(void) {
     return record;
 }
 
+bool fs_fast_ways;
+
 static void clear_record(struct fs_thread *record) {
     memset(record, 0, sizeof *record);
     record->entries = record->inline_entries;
     record->capacity = FS_INLINE_ENTRIES;
+    record->room = fs_fast_ways ? FS_INLINE_ENTRIES : 0;
     record->state = FS_DETACHED; /* touches nothing until it runs */
     record->wake_bit = UINT32_C(1) << (registry.serial++ % 32);
 }

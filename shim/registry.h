@@ -57,11 +57,17 @@ struct fs_entry {
     void *object;
     const void *caller;
     uintptr_t frame; /* of the taking call: tells an entry that a longjmp left behind */
-    uint8_t kind;
-    uint8_t phase;
-    uint8_t outlasted; /* a fork has waited for it until its deadline: do not wait again */
-    uint32_t stack;    /* where it was taken (stacks.h); 0 without FORKSAFE_STACKS */
+    union {
+        struct {
+            uint8_t kind;
+            uint8_t phase;
+            uint8_t outlasted; /* a fork has waited for it until its deadline: do not wait again */
+        };
+        uint32_t what; /* all three, for one store (FS_WHAT) */
+    };
+    uint32_t stack; /* where it was taken (stacks.h); 0 without FORKSAFE_STACKS */
 };
+#define FS_WHAT(kind, phase) ((uint32_t)(kind) | (uint32_t)(phase) << 8)
 enum { FS_WAITED_TAKING = 1, FS_WAITED_HELD }; /* values of `outlasted` */
 
 /* A libc call that takes a lock of libc's own: the object of an entry of FS_KIND_CRITICAL. */
@@ -96,12 +102,16 @@ enum { FS_INLINE_ENTRIES = 16, FS_INLINE_WAITS = 2, FS_NAME_MAX = 16 };
 struct fs_thread {
     /* The hot path's line. Written by the thread itself; read by a forking thread that has set
      * world's stop word and run a membarrier, and by the child, where nothing moves. */
-    uint32_t depth;    /* entries in use; raised before the lock is taken (world.h) */
-    uint32_t takes;    /* counts entries made: a walk over them was true if it has not changed */
+    uint32_t depth; /* entries in use; raised before the lock is taken (world.h) */
+    uint32_t takes; /* counts entries made with the stop word set: a walk over them was true if it
+                          has not changed */
     uint32_t capacity; /* entries that there is room for */
+    uint32_t room;     /* the same, but 0 where the fast ways are off (fast.h) */
     struct fs_entry *entries;
     uint32_t state;      /* enum fs_state */
     uint32_t wait_count; /* may exceed FS_INLINE_WAITS: the outer waits are then not recorded */
+    int owner_id; /* what glibc writes into a lock that this thread owns: its tid, as glibc knows it
+                   */
     uintptr_t detached_frame;
     bool masks_suspend; /* the program believes that this thread blocks the suspend signal */
     bool wants_fork;    /* waits for its turn to fork; set by itself (fork.c) */
@@ -126,8 +136,6 @@ struct fs_thread {
     /* Identity. Written before the thread runs, or by itself. */
     uint32_t generation; /* of the process that it lives in; 0: the record is free. Released last */
     int tid;
-    int owner_id; /* what glibc writes into a lock that this thread owns: its tid, as glibc knows it
-                   */
     pthread_t handle;
     union {
         void *(*posix)(void *);
@@ -162,6 +170,9 @@ static inline struct fs_thread *fs_current(void) {
 
 /* Sets up the list and makes the calling thread's record. Once, at start-up. */
 void fs_registry_init(void);
+
+/* New records have room for the fast ways (fast.h). Written before the second thread. */
+extern bool fs_fast_ways;
 
 /* A record for a thread about to be made, with two owners, or NULL where there is no memory. */
 struct fs_thread *fs_thread_new(void);

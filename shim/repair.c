@@ -5,6 +5,7 @@
 #include "config.h"
 #include "detect.h"
 #include "event.h"
+#include "fast.h"
 #include "inventory.h"
 #include "layout.h"
 #include "loader.h"
@@ -53,6 +54,7 @@ static void inherit(struct inherited *list, void *object, bool *any) {
     }
     list->objects[list->count++] = object;
     fs_store_release(any, true);
+    fs_fast_off(); /* from now on each use of such an object is looked at */
 }
 
 /* Takes the object off the list. Returns false where it is not there. With the list's lock. */

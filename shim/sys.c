@@ -58,6 +58,10 @@ void fs_futex_wake(uint32_t *word, uint32_t bits) {
                 (long)bits);
 }
 
+void fs_futex_wake_one(int *word) {
+    fs_syscall3(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1);
+}
+
 void fs_signal_handled(int signo) {
     __atomic_or_fetch(&fs_handled_signals, SIGNAL_BIT(signo), __ATOMIC_RELAXED);
 }

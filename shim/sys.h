@@ -28,6 +28,8 @@ unsigned fs_cpu_count(void);
 void fs_futex_wait(uint32_t *word, uint32_t expected, int64_t deadline, uint32_t bits);
 void fs_futex_wake(uint32_t *word, uint32_t bits);
 #define FS_ALL_BITS UINT32_MAX
+/* Wakes one of those who wait there by glibc's own calls. */
+void fs_futex_wake_one(int *word);
 
 /* Signals that may run a handler: the program's, the suspend signal, and glibc's SIGCANCEL. Bits
  * are set by the hooks of sigaction and its relatives, and never cleared. */

@@ -138,6 +138,7 @@ static bool may_pass(struct fs_thread *self) {
 /* The place that the raised depth stands for. */
 static uint32_t place(struct fs_thread *self) {
     uint32_t slot = self->depth - 1;
+    fs_store(&self->takes, self->takes + 1);
     if ((fs_load(&fs_stop) & FS_STACKED) != 0) {
         fs_stacks_note(self, slot);
     }

@@ -65,18 +65,23 @@ static inline bool fs_failed_by_fork(const struct fs_thread *self, const void *o
            self->entries[slot].object == (void *)((uintptr_t)object | FS_FORKED);
 }
 
-/* The whole body of a hook that takes or releases a lock and returns 0 or an error number. */
-#define FS_TAKE_AS(phase, kind, object, call)                                                      \
-    struct fs_thread *self = fs_current();                                                         \
-    if (fs_unlikely(self == NULL)) {                                                               \
-        return call;                                                                               \
-    }                                                                                              \
-    uint32_t slot = fs_enter_as(self, object, kind, FS_CALLER(), phase);                           \
+/* The second half of a hook that takes a lock and returns 0 or an error number. */
+#define FS_TAKE_AT(self, object, slot, call)                                                       \
     int error = call;                                                                              \
     if (fs_failed_by_fork(self, object, slot, error)) {                                            \
         error = call;                                                                              \
     }                                                                                              \
     return fs_taken(self, object, slot, error)
+
+/* The whole body of a hook that takes or releases a lock and returns 0 or an error number. */
+#define FS_TAKE_FOR(caller, phase, kind, object, call)                                             \
+    struct fs_thread *self = fs_current();                                                         \
+    if (fs_unlikely(self == NULL)) {                                                               \
+        return call;                                                                               \
+    }                                                                                              \
+    uint32_t slot = fs_enter_as(self, object, kind, caller, phase);                                \
+    FS_TAKE_AT(self, object, slot, call)
+#define FS_TAKE_AS(phase, kind, object, call) FS_TAKE_FOR(FS_CALLER(), phase, kind, object, call)
 #define FS_TAKE(kind, object, call) FS_TAKE_AS(FS_TAKING, kind, object, call)
 #define FS_TRY(kind, object, call) FS_TAKE_AS(FS_TRYING, kind, object, call)
 

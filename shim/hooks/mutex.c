@@ -1,13 +1,44 @@
 /* Mutexes of every type, protocol and robustness. */
+#include "../fast.h"
 #include "hook.h"
 
+/* --- in glibc's hands ------------------------------------------------------------------------ */
+
+static __attribute__((noinline)) int lock(pthread_mutex_t *mutex, const void *caller) {
+    FS_TAKE_FOR(caller, FS_TAKING, FS_KIND_MUTEX, mutex, fs_real.pthread_mutex_lock(mutex));
+}
+
+static __attribute__((noinline)) int try_lock(pthread_mutex_t *mutex, const void *caller) {
+    FS_TAKE_FOR(caller, FS_TRYING, FS_KIND_MUTEX, mutex, fs_real.pthread_mutex_trylock(mutex));
+}
+
+static __attribute__((noinline)) int unlock(pthread_mutex_t *mutex) {
+    FS_RELEASE(FS_KIND_MUTEX, mutex, fs_real.pthread_mutex_unlock(mutex));
+}
+
+/* --- in ours, if it is free ------------------------------------------------------------------- */
+
+static __attribute__((noinline)) int await(struct fs_thread *self, pthread_mutex_t *mutex,
+                                           uint32_t slot) {
+    FS_TAKE_AT(self, mutex, slot, fs_real.pthread_mutex_lock(mutex));
+}
+
+static __attribute__((noinline)) int try_again(struct fs_thread *self, pthread_mutex_t *mutex,
+                                               uint32_t slot) {
+    FS_TAKE_AT(self, mutex, slot, fs_real.pthread_mutex_trylock(mutex));
+}
+
 FS_EXPORT int pthread_mutex_lock(pthread_mutex_t *mutex) {
-    FS_TAKE(FS_KIND_MUTEX, mutex, fs_real.pthread_mutex_lock(mutex));
+    FS_FAST_MUTEX_TAKE(FS_TAKING, mutex, lock, await);
 }
 
 FS_EXPORT int pthread_mutex_trylock(pthread_mutex_t *mutex) {
-    FS_TRY(FS_KIND_MUTEX, mutex, fs_real.pthread_mutex_trylock(mutex));
+    FS_FAST_MUTEX_TAKE(FS_TRYING, mutex, try_lock, try_again);
 }
+
+FS_EXPORT int pthread_mutex_unlock(pthread_mutex_t *mutex) { FS_FAST_MUTEX_GIVE(mutex, unlock); }
+
+/* --- the rest -------------------------------------------------------------------------------- */
 
 FS_EXPORT int pthread_mutex_timedlock(pthread_mutex_t *mutex, const struct timespec *deadline) {
     FS_TAKE(FS_KIND_MUTEX, mutex, fs_real.pthread_mutex_timedlock(mutex, deadline));
@@ -16,10 +47,6 @@ FS_EXPORT int pthread_mutex_timedlock(pthread_mutex_t *mutex, const struct times
 FS_EXPORT int pthread_mutex_clocklock(pthread_mutex_t *mutex, clockid_t clock,
                                       const struct timespec *deadline) {
     FS_TAKE(FS_KIND_MUTEX, mutex, fs_real.pthread_mutex_clocklock(mutex, clock, deadline));
-}
-
-FS_EXPORT int pthread_mutex_unlock(pthread_mutex_t *mutex) {
-    FS_RELEASE(FS_KIND_MUTEX, mutex, fs_real.pthread_mutex_unlock(mutex));
 }
 
 FS_EXPORT int pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *attr) {

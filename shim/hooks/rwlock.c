@@ -1,5 +1,6 @@
 /* Read-write locks. An unlock gives back whichever hold the caller has. One that a vanished thread
  * may have held for reading is put right when it is next used (repair.h). */
+#include "../fast.h"
 #include "../repair.h"
 #include "hook.h"
 
@@ -9,15 +10,66 @@ static inline void put_right(pthread_rwlock_t *rwlock) {
     }
 }
 
-FS_EXPORT int pthread_rwlock_rdlock(pthread_rwlock_t *rwlock) {
+/* --- the common calls, in glibc's hands ------------------------------------------------------- */
+
+#define IN_GLIBC(name, how, kind, real)                                                            \
+    static __attribute__((noinline)) int name(pthread_rwlock_t *rwlock, const void *caller) {      \
+        put_right(rwlock);                                                                         \
+        FS_TAKE_FOR(caller, how, kind, rwlock, fs_real.real(rwlock));                              \
+    }                                                                                              \
+    static __attribute__((noinline)) int name##_at(struct fs_thread *self,                         \
+                                                   pthread_rwlock_t *rwlock, uint32_t slot) {      \
+        FS_TAKE_AT(self, rwlock, slot, fs_real.real(rwlock));                                      \
+    }
+IN_GLIBC(read_lock, FS_TAKING, FS_KIND_RWLOCK_READ, pthread_rwlock_rdlock)
+IN_GLIBC(try_read_lock, FS_TRYING, FS_KIND_RWLOCK_READ, pthread_rwlock_tryrdlock)
+IN_GLIBC(write_lock, FS_TAKING, FS_KIND_RWLOCK_WRITE, pthread_rwlock_wrlock)
+IN_GLIBC(try_write_lock, FS_TRYING, FS_KIND_RWLOCK_WRITE, pthread_rwlock_trywrlock)
+
+static __attribute__((noinline)) int unlock(pthread_rwlock_t *rwlock) {
     put_right(rwlock);
-    FS_TAKE(FS_KIND_RWLOCK_READ, rwlock, fs_real.pthread_rwlock_rdlock(rwlock));
+    FS_RELEASE(FS_KIND_RWLOCK_READ, rwlock, fs_real.pthread_rwlock_unlock(rwlock));
+}
+
+static __attribute__((noinline)) int unlock_at(struct fs_thread *self, pthread_rwlock_t *rwlock,
+                                               uint32_t slot) {
+    return fs_released(self, rwlock, slot, FS_KIND_RWLOCK_READ,
+                       fs_real.pthread_rwlock_unlock(rwlock));
+}
+
+/* --- in ours, if nobody is in the way --------------------------------------------------------- */
+
+FS_EXPORT int pthread_rwlock_rdlock(pthread_rwlock_t *rwlock) {
+    FS_FAST_TAKE(FS_KIND_RWLOCK_READ, FS_TAKING, rwlock, true, fs_fast_read(rwlock), read_lock,
+                 read_lock_at);
 }
 
 FS_EXPORT int pthread_rwlock_tryrdlock(pthread_rwlock_t *rwlock) {
-    put_right(rwlock);
-    FS_TRY(FS_KIND_RWLOCK_READ, rwlock, fs_real.pthread_rwlock_tryrdlock(rwlock));
+    FS_FAST_TAKE(FS_KIND_RWLOCK_READ, FS_TRYING, rwlock, true, fs_fast_read(rwlock), try_read_lock,
+                 try_read_lock_at);
 }
+
+FS_EXPORT int pthread_rwlock_wrlock(pthread_rwlock_t *rwlock) {
+    FS_FAST_TAKE(FS_KIND_RWLOCK_WRITE, FS_TAKING, rwlock, true,
+                 fs_fast_write(rwlock, self->owner_id), write_lock, write_lock_at);
+}
+
+FS_EXPORT int pthread_rwlock_trywrlock(pthread_rwlock_t *rwlock) {
+    FS_FAST_TAKE(FS_KIND_RWLOCK_WRITE, FS_TRYING, rwlock, true,
+                 fs_fast_write(rwlock, self->owner_id), try_write_lock, try_write_lock_at);
+}
+
+static inline bool give(pthread_rwlock_t *rwlock, const struct fs_entry *entry, int owner_id) {
+    return entry->kind == FS_KIND_RWLOCK_READ ? fs_fast_read_give(rwlock)
+                                              : fs_fast_write_give(rwlock, owner_id);
+}
+
+FS_EXPORT int pthread_rwlock_unlock(pthread_rwlock_t *rwlock) {
+    FS_FAST_GIVE(FS_KIND_RWLOCK_READ, rwlock, true, give(rwlock, entry, self->owner_id),
+                 unlock_at(self, rwlock, slot), unlock);
+}
+
+/* --- the rest -------------------------------------------------------------------------------- */
 
 FS_EXPORT int pthread_rwlock_timedrdlock(pthread_rwlock_t *restrict rwlock,
                                          const struct timespec *restrict deadline) {
@@ -32,16 +84,6 @@ FS_EXPORT int pthread_rwlock_clockrdlock(pthread_rwlock_t *restrict rwlock, cloc
             fs_real.pthread_rwlock_clockrdlock(rwlock, clock, deadline));
 }
 
-FS_EXPORT int pthread_rwlock_wrlock(pthread_rwlock_t *rwlock) {
-    put_right(rwlock);
-    FS_TAKE(FS_KIND_RWLOCK_WRITE, rwlock, fs_real.pthread_rwlock_wrlock(rwlock));
-}
-
-FS_EXPORT int pthread_rwlock_trywrlock(pthread_rwlock_t *rwlock) {
-    put_right(rwlock);
-    FS_TRY(FS_KIND_RWLOCK_WRITE, rwlock, fs_real.pthread_rwlock_trywrlock(rwlock));
-}
-
 FS_EXPORT int pthread_rwlock_timedwrlock(pthread_rwlock_t *restrict rwlock,
                                          const struct timespec *restrict deadline) {
     put_right(rwlock);
@@ -53,11 +95,6 @@ FS_EXPORT int pthread_rwlock_clockwrlock(pthread_rwlock_t *restrict rwlock, cloc
     put_right(rwlock);
     FS_TAKE(FS_KIND_RWLOCK_WRITE, rwlock,
             fs_real.pthread_rwlock_clockwrlock(rwlock, clock, deadline));
-}
-
-FS_EXPORT int pthread_rwlock_unlock(pthread_rwlock_t *rwlock) {
-    put_right(rwlock);
-    FS_RELEASE(FS_KIND_RWLOCK_READ, rwlock, fs_real.pthread_rwlock_unlock(rwlock));
 }
 
 FS_EXPORT int pthread_rwlock_init(pthread_rwlock_t *restrict rwlock,

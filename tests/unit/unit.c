@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "../../shim/config.h"
+#include "../../shim/fast.h"
 #include "../../shim/init.h"
 #include "../../shim/inventory.h"
 #include "../../shim/json.h"
@@ -289,6 +290,72 @@ START_TEST(inventory_sees_a_release_by_another_thread) {
 }
 END_TEST
 
+/* --- the fast ways --------------------------------------------------------------------------- */
+
+START_TEST(the_fast_ways_are_on_and_leave_what_glibc_leaves) {
+    struct fs_thread *self = fs_current();
+    fs_fast_init(self);
+    ck_assert(fs_fast_ways);
+    ck_assert_uint_eq(self->room, self->capacity);
+    static const int kinds[] = {PTHREAD_MUTEX_TIMED_NP, PTHREAD_MUTEX_RECURSIVE_NP,
+                                PTHREAD_MUTEX_ERRORCHECK_NP, PTHREAD_MUTEX_ADAPTIVE_NP};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        pthread_mutex_t ours = PTHREAD_MUTEX_INITIALIZER;
+        ours.__data.__kind = kinds[i];
+        pthread_mutex_t glibcs = ours;
+        for (int depth = 0; depth < 3; depth++) { /* again: EDEADLK, recursion, or EBUSY */
+            bool would_block = depth > 0 && (kinds[i] == PTHREAD_MUTEX_TIMED_NP ||
+                                             kinds[i] == PTHREAD_MUTEX_ADAPTIVE_NP);
+            int ours_says = would_block ? pthread_mutex_trylock(&ours) : pthread_mutex_lock(&ours);
+            int glibc_says = would_block ? fs_real.pthread_mutex_trylock(&glibcs)
+                                         : fs_real.pthread_mutex_lock(&glibcs);
+            ck_assert_int_eq(ours_says, glibc_says);
+            ck_assert_mem_eq(&ours, &glibcs, sizeof ours);
+        }
+        for (int depth = 0; depth < 3; depth++) { /* the last one too often where it can be said */
+            if (depth > 0 && !fs_mutex_locked(&glibcs) && kinds[i] != PTHREAD_MUTEX_RECURSIVE_NP &&
+                kinds[i] != PTHREAD_MUTEX_ERRORCHECK_NP) {
+                break;
+            }
+            ck_assert_int_eq(pthread_mutex_unlock(&ours), fs_real.pthread_mutex_unlock(&glibcs));
+            ck_assert_mem_eq(&ours, &glibcs, sizeof ours);
+        }
+    }
+    ck_assert_uint_eq(self->depth, 0);
+}
+END_TEST
+
+START_TEST(a_rwlock_taken_and_given_back_in_any_order_is_as_glibc_leaves_it) {
+    static int (*const calls[])(pthread_rwlock_t *) = {pthread_rwlock_rdlock, pthread_rwlock_wrlock,
+                                                       pthread_rwlock_tryrdlock,
+                                                       pthread_rwlock_trywrlock};
+    int (*const glibcs_calls[])(pthread_rwlock_t *) = {
+        fs_real.pthread_rwlock_rdlock, fs_real.pthread_rwlock_wrlock,
+        fs_real.pthread_rwlock_tryrdlock, fs_real.pthread_rwlock_trywrlock};
+    for (int preference = 0; preference < 3; preference++) {
+        pthread_rwlock_t ours = PTHREAD_RWLOCK_INITIALIZER;
+        ours.__data.__flags = (unsigned)preference;
+        pthread_rwlock_t glibcs = ours;
+        unsigned seed = 7;
+        for (int i = 0; i < 2000; i++) {
+            seed = seed * 1103515245 + 12345;
+            unsigned call = seed >> 20 & 3;
+            bool twice = (call == 0 || call == 2) && (seed >> 24 & 1) != 0;
+            for (int times = 0; times <= twice; times++) {
+                ck_assert_int_eq(calls[call](&ours), glibcs_calls[call](&glibcs));
+                ck_assert_mem_eq(&ours, &glibcs, sizeof ours);
+            }
+            for (int times = 0; times <= twice; times++) {
+                ck_assert_int_eq(pthread_rwlock_unlock(&ours),
+                                 fs_real.pthread_rwlock_unlock(&glibcs));
+                ck_assert_mem_eq(&ours, &glibcs, sizeof ours);
+            }
+        }
+    }
+    ck_assert_uint_eq(fs_current()->depth, 0);
+}
+END_TEST
+
 /* --- layouts and repair ------------------------------------------------------------------------
  */
 
@@ -307,8 +374,11 @@ static void *hand_over_hand(void *unused) {
     return NULL;
 }
 
+/* As a stopper asks it: with the stop word set. (This bit stops nobody.) */
 START_TEST(a_thread_that_always_holds_something_is_always_busy) {
     pthread_t handle;
+    uint32_t stop = fs_stop;
+    fs_stop |= FS_FENCED;
     pthread_create(&handle, NULL, hand_over_hand, NULL);
     while (!hand_over_hand_began) {
         sched_yield();
@@ -324,6 +394,7 @@ START_TEST(a_thread_that_always_holds_something_is_always_busy) {
     }
     hand_over_hand_ends = true;
     pthread_join(handle, NULL);
+    fs_stop = stop;
     ck_assert_uint_eq(idle, 0);
 }
 END_TEST
@@ -516,6 +587,8 @@ static Suite *suite(void) {
     tcase_add_test(parts, inventory_drops_calls_that_were_jumped_out_of);
     tcase_add_test(parts, inventory_sees_a_release_by_another_thread);
     tcase_add_test(parts, a_thread_that_always_holds_something_is_always_busy);
+    tcase_add_test(parts, the_fast_ways_are_on_and_leave_what_glibc_leaves);
+    tcase_add_test(parts, a_rwlock_taken_and_given_back_in_any_order_is_as_glibc_leaves_it);
     tcase_add_test(parts, layouts_are_what_the_real_functions_make);
     tcase_add_loop_test(parts, repair_frees_a_mutex_and_keeps_its_kind, 0,
                         (int)(sizeof mutex_kinds / sizeof *mutex_kinds));

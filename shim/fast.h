@@ -1,0 +1,240 @@
+/* fast.h - locks taken and given back without a call into glibc, where nobody is in the way.
+ *
+ * What glibc's own functions do to a private, plain lock is a handful of instructions. Done here,
+ * between the two halves of the record, they save the calls, and make a recorded lock cost what a
+ * bare one does. Anything else (another kind, somebody waits, a fork is under way) is left to glibc
+ * and to the rare path.
+ *
+ * Only where fs_fast_init() has found that the real functions are glibc's and do just this; else
+ * every thread's `room` is 0, and nobody comes here. */
+#ifndef FS_FAST_H
+#define FS_FAST_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "inventory.h"
+#include "layout.h"
+
+/* Checks the fast ways against glibc's on scratch objects; from then on new threads take them. In the
+ * only thread, which takes them from now on too. */
+void fs_fast_init(struct fs_thread *self);
+
+/* In the child, in the only thread: nobody goes the fast ways any more. */
+void fs_fast_off(void);
+
+/* Of the kinds of mutex the ones that the fast way knows come first (nptl/pthreadP.h). Others, and every flag
+ * (shared, robust, priority protocols, elision), are greater. One says only that the mutex was asked
+ * for by an attribute (PTHREAD_MUTEX_NO_ELISION_NP). */
+enum { FS_MUTEX_NO_ELISION = 512 };
+static inline unsigned fs_fast_kind(const pthread_mutex_t *mutex) {
+    return (unsigned)mutex->__data.__kind & ~(unsigned)FS_MUTEX_NO_ELISION;
+}
+static inline bool fs_fast_mutex(unsigned kind) { return kind <= PTHREAD_MUTEX_ERRORCHECK_NP; }
+
+/* As pthread_mutex_lock() where the mutex is free (nptl/pthread_mutex_lock.c); false where not. */
+static inline bool fs_fast_mutex_take(pthread_mutex_t *mutex, unsigned kind, int owner_id) {
+    int free = 0;
+    if (fs_unlikely(!__atomic_compare_exchange_n(&mutex->__data.__lock, &free, 1, false,
+                                                 __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))) {
+        return false;
+    }
+    if (fs_unlikely(kind == PTHREAD_MUTEX_RECURSIVE_NP)) {
+        mutex->__data.__count = 1;
+    }
+    fs_store(&mutex->__data.__owner, owner_id);
+    mutex->__data.__nusers++;
+    return true;
+}
+
+/* True if pthread_mutex_unlock() would set it free. */
+static inline bool fs_fast_mutex_goes(const pthread_mutex_t *mutex, unsigned kind, int owner_id) {
+    return fs_likely(kind == PTHREAD_MUTEX_TIMED_NP) ||
+           (fs_load(&mutex->__data.__owner) == owner_id &&
+            (kind != PTHREAD_MUTEX_RECURSIVE_NP || mutex->__data.__count == 1));
+}
+
+/* Sets it free (nptl/pthread_mutex_unlock.c). False if somebody waits, and is to be woken. */
+static inline bool fs_fast_mutex_give(pthread_mutex_t *mutex, unsigned kind) {
+    if (fs_unlikely(kind == PTHREAD_MUTEX_RECURSIVE_NP)) {
+        mutex->__data.__count = 0;
+    }
+    fs_store(&mutex->__data.__owner, 0);
+    mutex->__data.__nusers--;
+    return fs_likely(__atomic_exchange_n(&mutex->__data.__lock, 0, __ATOMIC_RELEASE) == 1);
+}
+
+/* __readers of a rwlock (nptl/pthread_rwlock_common.c): flags in the low bits, readers above. */
+enum {
+    FS_RWLOCK_WRITE_PHASE = 1,
+    FS_RWLOCK_WRITER = 2,
+    FS_RWLOCK_FLAGS = 7,
+    FS_RWLOCK_READER = 8,
+    FS_RWLOCK_READERS_MAX = 1 << 20, /* far below the overflow that glibc looks for */
+};
+
+/* As pthread_rwlock_rdlock() where readers have it, or had it last, and no writer waits. */
+static inline bool fs_fast_read(pthread_rwlock_t *rwlock) {
+    unsigned readers = fs_load(&rwlock->__data.__readers);
+    return (readers & FS_RWLOCK_FLAGS) == 0 && readers < FS_RWLOCK_READERS_MAX &&
+           __atomic_compare_exchange_n(&rwlock->__data.__readers, &readers,
+                                       readers + FS_RWLOCK_READER, false, __ATOMIC_ACQUIRE,
+                                       __ATOMIC_RELAXED);
+}
+
+/* As pthread_rwlock_unlock() by a reader where no writer waits. */
+static inline bool fs_fast_read_give(pthread_rwlock_t *rwlock) {
+    unsigned readers = fs_load(&rwlock->__data.__readers);
+    return (readers & FS_RWLOCK_FLAGS) == 0 && readers >= FS_RWLOCK_READER &&
+           __atomic_compare_exchange_n(&rwlock->__data.__readers, &readers,
+                                       readers - FS_RWLOCK_READER, false, __ATOMIC_RELEASE,
+                                       __ATOMIC_RELAXED);
+}
+
+/* As pthread_rwlock_wrlock() where a writer had it last and nobody has it. */
+static inline bool fs_fast_write(pthread_rwlock_t *rwlock, int owner_id) {
+    unsigned idle = FS_RWLOCK_WRITE_PHASE;
+    if (!__atomic_compare_exchange_n(&rwlock->__data.__readers, &idle,
+                                     FS_RWLOCK_WRITE_PHASE | FS_RWLOCK_WRITER, false,
+                                     __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+        return false;
+    }
+    fs_store(&rwlock->__data.__writers_futex, 1);
+    fs_store(&rwlock->__data.__cur_writer, owner_id);
+    return true;
+}
+
+/* As pthread_rwlock_unlock() by a writer where nobody waits; where somebody does, nothing has
+ * changed. In between a writer that comes finds nothing to wait at, and looks again. */
+static inline bool fs_fast_write_give(pthread_rwlock_t *rwlock, int owner_id) {
+    if (rwlock->__data.__flags != PTHREAD_RWLOCK_PREFER_READER_NP) {
+        return false; /* then writers are looked for first */
+    }
+    fs_store(&rwlock->__data.__cur_writer, 0);
+    unsigned waited = __atomic_exchange_n(&rwlock->__data.__writers_futex, 0, __ATOMIC_RELAXED);
+    unsigned written = FS_RWLOCK_WRITE_PHASE | FS_RWLOCK_WRITER;
+    if (fs_likely(waited == 1 && __atomic_compare_exchange_n(&rwlock->__data.__readers, &written,
+                                                             FS_RWLOCK_WRITE_PHASE, false,
+                                                             __ATOMIC_RELEASE, __ATOMIC_RELAXED))) {
+        return true;
+    }
+    fs_store(&rwlock->__data.__writers_futex, waited);
+    fs_store(&rwlock->__data.__cur_writer, owner_id);
+    return false;
+}
+
+/* Spinlocks (sysdeps/x86_64/nptl/pthread_spin_lock.S). */
+static inline bool fs_fast_spin(pthread_spinlock_t *spin) {
+    return fs_likely(__atomic_sub_fetch(spin, 1, __ATOMIC_ACQUIRE) == 0);
+}
+
+static inline bool fs_fast_spin_try(pthread_spinlock_t *spin) {
+    int free = FS_SPIN_FREE;
+    return __atomic_compare_exchange_n(spin, &free, 0, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+}
+
+static inline void fs_fast_spin_give(pthread_spinlock_t *spin) {
+    __atomic_store_n(spin, FS_SPIN_FREE, __ATOMIC_RELEASE);
+}
+
+/* --- the record ------------------------------------------------------------------------------ */
+
+/* fs_enter_as() where there is room and no fork under way: the new entry. NULL: the depth is as it was.
+ */
+static inline struct fs_entry *fs_fast_enter(struct fs_thread *self, uint32_t slot, void *object,
+                                             enum fs_kind kind, enum fs_phase phase,
+                                             const void *caller) {
+    fs_store(&self->depth, slot + 1);
+    fs_compiler_barrier();
+    if (fs_unlikely(fs_load(&fs_stop) != 0)) {
+        fs_store(&self->depth, slot);
+        return NULL;
+    }
+    struct fs_entry *entry = &self->entries[slot];
+    entry->object = object;
+    entry->caller = caller;
+    fs_store_frame(&entry->frame);
+    fs_compiler_barrier(); /* `object` is written before the entry counts as more than reserved */
+    fs_store(&entry->what, FS_WHAT(kind, phase));
+    return entry;
+}
+
+/* True if the entry is still the caller's newest, and for `object`: a signal handler that ran in
+ * between may have released something below it, or forked. */
+static inline bool fs_fast_is_newest(const struct fs_thread *self, const struct fs_entry *entry,
+                                     uint32_t slot, const void *object) {
+    return fs_likely(entry->object == object && self->depth == slot + 1);
+}
+
+static inline void fs_fast_pop(struct fs_thread *self, struct fs_entry *entry, uint32_t slot) {
+    fs_store(&entry->phase, FS_RESERVED);
+    fs_compiler_barrier();
+    fs_store(&self->depth, slot);
+}
+
+/* --- whole hooks ----------------------------------------------------------------------------- */
+
+/* The rare ends of a fast way. They return 0. */
+int fs_fast_taken(struct fs_thread *self, void *object, uint32_t slot);
+int fs_fast_released(struct fs_thread *self, void *object, uint32_t slot, enum fs_kind kind);
+/* Before the entry goes: a fork waits for whoever is to be woken, and must find us at it. */
+int fs_fast_wake(struct fs_thread *self, pthread_mutex_t *mutex, uint32_t slot);
+
+/* The body of a hook that takes a lock. `known`: the fast way knows this one. `take`: true if it was
+ * taken. `in_glibc`(object, caller) does all of it there; `busy`(self, object, slot) the rest, where
+ * the entry is made and somebody else has the lock. */
+#define FS_FAST_TAKE(kind, how, lock, known, take, in_glibc, busy)                                 \
+    struct fs_thread *self = fs_self;                                                              \
+    if (fs_unlikely(self == NULL || !(known))) {                                                   \
+        return in_glibc(lock, FS_CALLER());                                                        \
+    }                                                                                              \
+    uint32_t slot = self->depth;                                                                   \
+    struct fs_entry *entry = NULL;                                                                 \
+    if (fs_likely(slot < self->room)) {                                                            \
+        entry = fs_fast_enter(self, slot, (void *)(uintptr_t)(lock), kind, how, FS_CALLER());      \
+    }                                                                                              \
+    if (fs_unlikely(entry == NULL)) {                                                              \
+        return in_glibc(lock, FS_CALLER());                                                        \
+    }                                                                                              \
+    if (fs_unlikely(!(take))) {                                                                    \
+        return busy(self, lock, slot);                                                             \
+    }                                                                                              \
+    if (fs_unlikely(!fs_fast_is_newest(self, entry, slot, (void *)(uintptr_t)(lock)))) {           \
+        return fs_fast_taken(self, (void *)(uintptr_t)(lock), slot);                               \
+    }                                                                                              \
+    fs_store(&entry->phase, FS_HELD);                                                              \
+    return 0
+
+/* ... that gives it back. `give`: true if it was given; else `otherwise` is returned. */
+#define FS_FAST_GIVE(kind, lock, known, give, otherwise, in_glibc)                                 \
+    struct fs_thread *self = fs_self;                                                              \
+    if (fs_unlikely(self == NULL)) {                                                               \
+        return in_glibc(lock);                                                                     \
+    }                                                                                              \
+    uint32_t slot = self->depth - 1; /* wraps at depth 0 */                                        \
+    struct fs_entry *entry = &self->entries[slot];                                                 \
+    if (fs_unlikely(slot >= self->room || entry->object != (lock) || !(known))) {                  \
+        return in_glibc(lock);                                                                     \
+    }                                                                                              \
+    fs_store(&entry->phase, FS_RELEASING);                                                         \
+    if (fs_unlikely(!(give))) {                                                                    \
+        return otherwise;                                                                          \
+    }                                                                                              \
+    if (fs_unlikely(!fs_fast_is_newest(self, entry, slot, (void *)(uintptr_t)(lock)))) {           \
+        return fs_fast_released(self, (void *)(uintptr_t)(lock), slot, kind);                      \
+    }                                                                                              \
+    fs_fast_pop(self, entry, slot);                                                                \
+    return 0
+
+#define FS_FAST_MUTEX_TAKE(how, mutex, in_glibc, busy)                                             \
+    unsigned kind = fs_fast_kind(mutex);                                                           \
+    FS_FAST_TAKE(FS_KIND_MUTEX, how, mutex, fs_fast_mutex(kind),                                   \
+                 fs_fast_mutex_take(mutex, kind, self->owner_id), in_glibc, busy)
+
+#define FS_FAST_MUTEX_GIVE(mutex, in_glibc)                                                        \
+    unsigned kind = fs_fast_kind(mutex);                                                           \
+    FS_FAST_GIVE(FS_KIND_MUTEX, mutex,                                                             \
+                 fs_fast_mutex(kind) && fs_fast_mutex_goes(mutex, kind, self->owner_id),           \
+                 fs_fast_mutex_give(mutex, kind), fs_fast_wake(self, mutex, slot), in_glibc)
+
+#endif

@@ -45,6 +45,17 @@ static inline long fs_syscall6(long nr, long a, long b, long c, long d, long e, 
 #define fs_load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
 #define fs_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
 
+/* Stores only what is new: after a fork the first store to each page copies it. */
+#define fs_update(p, v)                                                                            \
+    do {                                                                                           \
+        if (fs_load(p) != (v)) {                                                                   \
+            fs_store(p, v);                                                                        \
+        }                                                                                          \
+    } while (0)
+
+/* What every fork writes lies together: one page to copy. */
+#define FS_FORK_STATE __attribute__((section("fs_fork_state")))
+
 static inline void fs_cpu_relax(void) { __builtin_ia32_pause(); }
 
 /* Stores what a walk of the caller's stack begins with into a greg_t[NGREG] (ucontext.h): the stack

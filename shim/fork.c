@@ -14,16 +14,22 @@ static struct {
     struct fs_thread *owner;
     unsigned nesting;
     fs_sigset saved; /* signals are blocked from stop to start */
-} turn;
+} turn FS_FORK_STATE;
+
+static void await_turn(struct fs_thread *self) {
+    fs_store(&self->wants_fork, true);
+    uint32_t before = fs_detach(self);
+    fs_lock(&turn.lock);
+    fs_attach(self, before);
+    fs_store(&self->wants_fork, false);
+}
 
 /* A nested fork (from a signal handler in the middle of one) has its turn already. */
 static void take_turn(struct fs_thread *self) {
     if (fs_load(&turn.owner) != self) {
-        fs_store(&self->wants_fork, true);
-        uint32_t before = fs_detach(self);
-        fs_lock(&turn.lock);
-        fs_attach(self, before);
-        fs_store(&self->wants_fork, false);
+        if (!fs_trylock(&turn.lock)) {
+            await_turn(self);
+        }
         fs_store(&turn.owner, self);
     }
     turn.nesting++;

@@ -40,7 +40,7 @@ static struct {
     int pid;
     int survivors[REMEMBERED]; /* owner_id, in each generation, of the thread that forked the next
                                 */
-} registry = {.generation = 1};
+} registry FS_FORK_STATE = {.generation = 1};
 
 static pthread_key_t exit_key;
 

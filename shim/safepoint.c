@@ -274,9 +274,9 @@ void fs_unwinder_load(void) {
 
 /* --- the walk -------------------------------------------------------------------------------- */
 
-static struct fs_lock walking;
+FS_FORK_STATE static struct fs_lock walking;
 static void mark(bool walks) {
-    if (fs_self != NULL) {
+    if (fs_config.stacks && fs_self != NULL) {
         fs_self->walks = walks;
     }
 }

@@ -23,8 +23,8 @@
 #include "suspend.h"
 #include "sys.h"
 
-uint32_t fs_stop;
-struct fs_stop_report fs_stop_report;
+FS_FORK_STATE uint32_t fs_stop;
+FS_FORK_STATE struct fs_stop_report fs_stop_report;
 
 static struct {
     struct fs_thread *stopper; /* set before the stop word, cleared after it */
@@ -32,7 +32,7 @@ static struct {
     uint32_t stopper_waits;    /* the stopper may be asleep on `progress` */
     unsigned cpus;             /* that this process may run on */
     int loader_outlasted;      /* an owner_id: held ld.so's lock until a fork's deadline */
-} world;
+} world FS_FORK_STATE;
 
 /* Values of `pass` in a thread's record. */
 enum {
@@ -436,9 +436,9 @@ static bool waits_for_another(const struct fs_thread *thread) {
 static struct census count_holders(const struct fs_thread *self) {
     struct census census;
     FS_EACH_THREAD (thread) {
-        thread->verdict = false;
-        thread->behind_call = false;
-        thread->seen_waiting = false;
+        fs_update(&thread->verdict, false);
+        fs_update(&thread->behind_call, false);
+        fs_update(&thread->seen_waiting, false);
     }
     bool changed;
     do {
@@ -555,7 +555,7 @@ static unsigned release_unsafe(const struct fs_thread *self, bool late) {
             continue;
         }
         if (!stands_badly(thread, state, loads)) {
-            thread->outstayed = false;
+            fs_update(&thread->outstayed, false);
             continue;
         }
         if (state == FS_SUSPENDED) {
@@ -648,10 +648,8 @@ void fs_world_init(void) {
 /* What the last round, or the last stop, made of the threads is over. */
 static void forget_verdicts(void) {
     FS_EACH_THREAD (thread) {
-        thread->verdict = false;
-        if (fs_load(&thread->pass) != 0) {
-            fs_store(&thread->pass, 0);
-        }
+        fs_update(&thread->verdict, false);
+        fs_update(&thread->pass, 0U);
     }
     publish_verdicts();
 }

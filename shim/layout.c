@@ -74,7 +74,6 @@ struct file_lock {
 /* nptl/pthread_once.c */
 enum { ONCE_IN_PROGRESS = 1 };
 
-
 /* --- who holds it ---------------------------------------------------------------------------- */
 
 static bool plausible_mutex(const pthread_mutex_t *mutex) {

@@ -114,6 +114,8 @@ struct fs_thread {
                    */
     uintptr_t detached_frame;
     bool masks_suspend; /* the program believes that this thread blocks the suspend signal */
+    bool vfork_masks;   /* ... that its vfork's child does, which has this pid: */
+    int vfork_child;    /* 0: no such child has changed its mask */
     bool wants_fork;    /* waits for its turn to fork; set by itself (fork.c) */
     bool walks;         /* has the lock of walks: of what it takes then no stack is recorded */
     bool opened_unseen; /* has called dlopen without an entry; set by itself (hooks/loader.c) */
@@ -125,12 +127,14 @@ struct fs_thread {
     bool by_signal;        /* parked by the suspend signal, not at the gate */
     uint32_t asked;        /* suspend signals sent; written by the forking thread */
     uint32_t answered;     /* suspend signals handled; written by the thread */
-    bool hopeless;         /* of no use to wait for; written by the forking thread */
-    bool verdict;          /* the next value of `hopeless`, while it is worked out */
-    bool behind_call;      /* waits for a libc lock that the forking thread has; likewise */
-    bool seen_waiting;     /* for another thread; written and read by the forking thread */
-    bool outstayed;        /* stood in an opaque module until a deadline; likewise */
-    struct fs_waited waited;          /* with FORKSAFE_WATCHDOG_MS; by itself */
+    uint32_t sent;         /* the same, each counted: tells ours from the program's; likewise */
+    uint32_t seen;
+    bool hopeless;           /* of no use to wait for; written by the forking thread */
+    bool verdict;            /* the next value of `hopeless`, while it is worked out */
+    bool behind_call;        /* waits for a libc lock that the forking thread has; likewise */
+    bool seen_waiting;       /* for another thread; written and read by the forking thread */
+    bool outstayed;          /* stood in an opaque module until a deadline; likewise */
+    struct fs_waited waited; /* with FORKSAFE_WATCHDOG_MS; by itself */
     greg_t detached_registers[NGREG]; /* where it blocks; only with FORKSAFE_OPAQUE */
 
     /* Identity. Written before the thread runs, or by itself. */

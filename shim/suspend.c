@@ -1,6 +1,7 @@
 #include "suspend.h"
 
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
 
@@ -17,6 +18,8 @@
 static struct {
     int signo; /* 0: none. Changed only while no stop is under way */
     bool chosen;
+    bool small_stacks;  /* some thread's alternate stack has no room for our handler */
+    bool masked[_NSIG]; /* the program has the suspend signal in the mask of this one's handler */
 } suspend;
 
 enum {
@@ -62,12 +65,16 @@ static void on_suspend(int signo, siginfo_t *info, void *context) {
     if (fs_watchdog_barks(info) || self == NULL) {
         return;
     }
-    if (info->si_code != SI_TKILL || info->si_pid != (pid_t)fs_syscall0(SYS_getpid)) {
+    /* raise() and pthread_kill() look like our own; but of ours we know how many there are. */
+    bool is_ours = info->si_code == SI_TKILL && info->si_pid == (pid_t)fs_syscall0(SYS_getpid) &&
+                   self->seen != fs_load(&self->sent);
+    if (!is_ours) {
         if (!self->masks_suspend) {
             die_of(signo);
         }
         return;
     }
+    self->seen++;
     const greg_t *registers = ((const ucontext_t *)context)->uc_mcontext.gregs;
     if (may_stop_here(self, registers)) {
         fs_suspend_here(self, registers);
@@ -80,6 +87,15 @@ static void on_suspend(int signo, siginfo_t *info, void *context) {
 
 /* --- choosing the signal --------------------------------------------------------------------- */
 
+static fs_sigset bit_of(int signo) { return (fs_sigset)1 << (signo - 1); }
+
+/* Returns what it was before. */
+static fs_sigset change_own_mask(int how, fs_sigset set) {
+    fs_sigset before = 0;
+    fs_syscall4(SYS_rt_sigprocmask, how, &set, &before, sizeof set);
+    return before;
+}
+
 static bool is_default(int signo) {
     struct sigaction now;
     return fs_real.sigaction(signo, NULL, &now) == 0 && now.sa_handler == SIG_DFL;
@@ -87,7 +103,7 @@ static bool is_default(int signo) {
 
 static bool install(int signo) {
     struct sigaction action = {.sa_sigaction = on_suspend};
-    action.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
+    action.sa_flags = SA_SIGINFO | SA_RESTART | (suspend.small_stacks ? 0 : SA_ONSTACK);
     sigfillset(&action.sa_mask);
     fs_signal_handled(signo);
     return fs_real.sigaction(signo, &action, NULL) == 0;
@@ -98,16 +114,160 @@ static void gate_only(const char *why) {
     fs_store(&suspend.signo, 0);
 }
 
+/* One that is pending could not be told from ours. */
+static bool is_free(int signo) {
+    fs_sigset pending = 0;
+    fs_syscall2(SYS_rt_sigpending, &pending, sizeof pending);
+    return is_default(signo) && (pending & bit_of(signo)) == 0;
+}
+
+/* One that the caller blocks is the second choice: the program may have plans for it. */
 static void choose(int except) {
-    for (int signo = SIGRTMAX - 1; signo >= SIGRTMIN; signo--) {
-        if (signo != except && is_default(signo) && install(signo)) {
-            fs_store(&suspend.signo, signo);
-            return;
+    fs_sigset blocked = change_own_mask(SIG_BLOCK, 0);
+    for (int round = 0; round < 2; round++) {
+        for (int signo = SIGRTMAX - 1; signo >= SIGRTMIN; signo--) {
+            bool is_blocked = (blocked & bit_of(signo)) != 0;
+            if (signo != except && is_blocked == (round == 1) && is_free(signo) && install(signo)) {
+                fs_store(&suspend.signo, signo);
+                return;
+            }
         }
     }
     gate_only("forksafe: the program uses every real-time signal: threads are stopped at lock "
               "boundaries only; FORKSAFE_SIGNAL names another signal to use");
 }
+
+bool fs_is_nearly_full(const sigset_t *set) {
+    enum { MOST = 32 };
+    int count = 0;
+    for (int signo = 1; signo < _NSIG; signo++) {
+        count += sigismember(set, signo) == 1;
+    }
+    return count >= MOST;
+}
+
+/* --- what the program believes ---------------------------------------------------------------- */
+
+bool fs_believes_masked(struct fs_thread *self) {
+    if (fs_unlikely(self->vfork_child != 0)) {
+        if (self->vfork_child == (int)fs_syscall0(SYS_getpid)) {
+            return self->vfork_masks;
+        }
+        self->vfork_child = 0; /* it has executed, and the parent is running again */
+    }
+    return self->masks_suspend;
+}
+
+void fs_set_believes_masked(struct fs_thread *self, bool masked) {
+    if (fs_believes_masked(self) == masked) {
+        return;
+    }
+    if (fs_in_vfork_child()) {
+        self->vfork_child = (int)fs_syscall0(SYS_getpid);
+        self->vfork_masks = masked;
+    } else {
+        self->masks_suspend = masked;
+    }
+}
+
+void fs_suspend_open(struct fs_thread *self) {
+    int ours = fs_suspend_signal();
+    if (ours != 0) {
+        fs_sigset before = change_own_mask(SIG_UNBLOCK, bit_of(ours));
+        if ((before & bit_of(ours)) != 0) {
+            self->masks_suspend = true;
+        }
+    }
+}
+
+fs_sigset fs_suspend_show(struct fs_thread *self) {
+    int ours = fs_suspend_signal();
+    bool masked = ours != 0 && fs_believes_masked(self);
+    return change_own_mask(SIG_BLOCK, masked ? bit_of(ours) : 0);
+}
+
+void fs_mask_note(int signo, const sigset_t *mask) {
+    int ours = fs_suspend_signal();
+    suspend.masked[signo] = ours != 0 && sigismember(mask, ours) == 1;
+}
+
+void fs_mask_to_kernel(struct sigaction *action) {
+    int ours = fs_suspend_signal();
+    if (ours == 0) {
+        return;
+    }
+    if (suspend.small_stacks && (action->sa_flags & SA_ONSTACK) != 0) {
+        sigaddset(&action->sa_mask, ours);
+    } else {
+        sigdelset(&action->sa_mask, ours);
+    }
+}
+
+void fs_mask_to_program(int signo, struct sigaction *action) {
+    int ours = fs_suspend_signal();
+    if (ours == 0) {
+        return;
+    }
+    if (suspend.masked[signo]) {
+        sigaddset(&action->sa_mask, ours);
+    } else {
+        sigdelset(&action->sa_mask, ours);
+    }
+}
+
+/* Gives every handler of the program the mask that it is to have now. `before`: the suspend signal
+ * as it was when they got theirs, 0 for none. */
+static void mask_handlers_anew(int before) {
+    for (int signo = 1; signo < _NSIG; signo++) {
+        struct sigaction action;
+        if (signo == fs_suspend_signal() || fs_real.sigaction(signo, NULL, &action) != 0 ||
+            action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN) {
+            continue;
+        }
+        const struct sigaction old = action;
+        if (before != 0 && suspend.masked[signo]) {
+            sigaddset(&action.sa_mask, before);
+        } else if (before != 0) {
+            sigdelset(&action.sa_mask, before);
+        }
+        fs_mask_note(signo, &action.sa_mask);
+        fs_mask_to_kernel(&action);
+        if (memcmp(&old.sa_mask, &action.sa_mask, sizeof old.sa_mask) != 0) {
+            fs_real.sigaction(signo, &action, NULL);
+        }
+    }
+}
+
+/* The suspend signal is another than `before` now (0: there was none). What is masked already, by
+ * the caller or by a handler, stays so as the program sees it. */
+static void changed_from(int before) {
+    struct fs_thread *self = fs_self;
+    mask_handlers_anew(before);
+    if (self == NULL) {
+        return;
+    }
+    if (before != 0 && self->masks_suspend) {
+        change_own_mask(SIG_BLOCK, bit_of(before));
+    }
+    self->masks_suspend = false;
+    fs_suspend_open(self);
+}
+
+/* Two frames, and the handler: it may come while one of the program's runs there. */
+void fs_suspend_on_stack(size_t bytes) {
+    enum { HANDLERS = 16 * 1024 };
+    if (bytes >= 2 * getauxval(AT_MINSIGSTKSZ) + HANDLERS || suspend.small_stacks) {
+        return;
+    }
+    suspend.small_stacks = true;
+    int ours = fs_suspend_signal();
+    if (ours != 0) {
+        install(ours);
+        mask_handlers_anew(ours);
+    }
+}
+
+/* --- setting up ------------------------------------------------------------------------------ */
 
 void fs_suspend_init(void) {
     if (suspend.chosen) {
@@ -120,19 +280,22 @@ void fs_suspend_init(void) {
     }
     if (fs_config.signal == 0) {
         choose(0);
-    } else if (is_default(fs_config.signal) && install(fs_config.signal)) {
+    } else if (is_free(fs_config.signal) && install(fs_config.signal)) {
         fs_store(&suspend.signo, fs_config.signal);
     } else {
         gate_only("forksafe: FORKSAFE_SIGNAL: the program uses this signal itself: threads are "
                   "stopped at lock boundaries only; name another");
     }
+    changed_from(0);
 }
 
 void fs_suspend_give_way(int signo) {
     if (signo == 0 || signo != fs_suspend_signal()) {
         return;
     }
-    struct sigaction standard = {.sa_handler = SIG_DFL};
+    /* One that is still on its way is dropped by the first, and would kill after the second. */
+    struct sigaction ignored = {.sa_handler = SIG_IGN}, standard = {.sa_handler = SIG_DFL};
+    fs_real.sigaction(signo, &ignored, NULL);
     fs_real.sigaction(signo, &standard, NULL);
     if (fs_config.signal == 0) {
         choose(signo);
@@ -140,6 +303,7 @@ void fs_suspend_give_way(int signo) {
         gate_only("forksafe: FORKSAFE_SIGNAL: the program uses this signal itself: threads are "
                   "stopped at lock boundaries only; name another");
     }
+    changed_from(signo);
 }
 
 /* --- in the forking thread ------------------------------------------------------------------- */
@@ -178,10 +342,12 @@ static unsigned ask(const struct fs_thread *self, int signo) {
             continue;
         }
         fs_store(&thread->asked, thread->asked + 1);
+        fs_store(&thread->sent, thread->sent + 1);
         if (fs_signal_thread(thread->tid, signo)) {
             asked++;
         } else { /* RLIMIT_SIGPENDING is used up, or the thread has just ended */
             fs_store(&thread->asked, thread->asked - 1);
+            fs_store(&thread->sent, thread->sent - 1);
         }
     }
     return asked;

@@ -7,10 +7,6 @@
 
 /* --- actions --------------------------------------------------------------------------------- */
 
-/* The masks that the program gave its handlers had the suspend signal's bit in them; sigaction
- * shows it to the program again. */
-static struct { bool masked; } actions[_NSIG];
-
 /* Nobody forks while an action is changed: the suspend signal may be on the move. */
 FS_CRITICAL_INFO changing = {"sigaction", NULL, false, false};
 
@@ -23,19 +19,16 @@ static void note_handler(int signo, __sighandler_t handler) {
 
 static int set_action(int signo, const struct sigaction *action, struct sigaction *old) {
     fs_suspend_give_way(signo);
+    const sigset_t mask = action->sa_mask; /* `old` may be the same */
     struct sigaction open = *action;
-    int ours = fs_suspend_signal();
-    bool masked = ours != 0 && sigismember(&open.sa_mask, ours) == 1;
-    if (masked) {
-        sigdelset(&open.sa_mask, ours);
-    }
+    fs_mask_to_kernel(&open);
     note_handler(signo, action->sa_handler);
     int result = fs_real.sigaction(signo, &open, old);
     if (result == 0) {
-        if (old != NULL && actions[signo].masked && ours != 0) {
-            sigaddset(&old->sa_mask, ours);
+        if (old != NULL) {
+            fs_mask_to_program(signo, old);
         }
-        actions[signo].masked = masked;
+        fs_mask_note(signo, &mask);
     }
     return result;
 }
@@ -47,8 +40,8 @@ static int get_action(int signo, struct sigaction *old) {
         return 0;
     }
     int result = fs_real.sigaction(signo, NULL, old);
-    if (result == 0 && actions[signo].masked && ours != 0) {
-        sigaddset(&old->sa_mask, ours);
+    if (result == 0) {
+        fs_mask_to_program(signo, old);
     }
     return result;
 }
@@ -79,7 +72,7 @@ FS_ALSO(__sigaction, sigaction);
         note_handler(signo, handler);                                                              \
         __sighandler_t old = fs_real.name(signo, handler);                                         \
         if (old != SIG_ERR) {                                                                      \
-            actions[signo].masked = false;                                                         \
+            fs_mask_note(signo, &(sigset_t){{0}});                                                 \
         }                                                                                          \
         fs_leave(self, &changing, slot);                                                           \
         return old;                                                                                \
@@ -89,21 +82,42 @@ SIGNAL(bsd_signal)
 SIGNAL(ssignal)
 SIGNAL(sysv_signal)
 SIGNAL(__sysv_signal)
+SIGNAL(
+    sigset) /* may also change the mask, as sighold() does: a signal named by itself is not ours */
+
+#define SIGNAL_NAMED(name)                                                                         \
+    FS_EXPORT int name(int signo) {                                                                \
+        struct fs_thread *self = fs_current();                                                     \
+        if (self != NULL && signo == fs_suspend_signal() && signo != 0 && !fs_in_vfork_child()) {  \
+            uint32_t slot = fs_enter_critical(self, &changing, FS_CALLER());                       \
+            fs_suspend_give_way(signo);                                                            \
+            fs_leave(self, &changing, slot);                                                       \
+        }                                                                                          \
+        return fs_real.name(signo);                                                                \
+    }
+SIGNAL_NAMED(sighold)
+SIGNAL_NAMED(sigrelse)
+SIGNAL_NAMED(sigignore)
+
+/* --- the alternate stack --------------------------------------------------------------------- */
+
+FS_EXPORT int sigaltstack(const stack_t *restrict stack, stack_t *restrict old) {
+    struct fs_thread *self = fs_current();
+    if (self != NULL && stack != NULL && (stack->ss_flags & SS_DISABLE) == 0 &&
+        !fs_in_vfork_child()) {
+        uint32_t slot = fs_enter_critical(self, &changing, FS_CALLER());
+        fs_suspend_on_stack(stack->ss_size);
+        fs_leave(self, &changing, slot);
+    }
+    return fs_real.sigaltstack(stack, old);
+}
 
 /* --- masks ----------------------------------------------------------------------------------- */
 
 /* True if the set names the suspend signal by itself, and not because it holds all signals or nearly
  * all: then the program means it, and gets it (suspend.h). */
 static bool is_meant(const sigset_t *set, int ours) {
-    enum { MOST = 32 };
-    if (sigismember(set, ours) != 1) {
-        return false;
-    }
-    int count = 0;
-    for (int signo = 1; signo < _NSIG; signo++) {
-        count += sigismember(set, signo) == 1;
-    }
-    return count < MOST;
+    return sigismember(set, ours) == 1 && !fs_is_nearly_full(set);
 }
 
 /* Returns the suspend signal as it is afterwards. */
@@ -142,7 +156,7 @@ static int change_mask(__typeof__(sigprocmask) *real, int how, const sigset_t *s
     if (ours == 0) {
         return real(how, set, old);
     }
-    bool believed = self->masks_suspend;
+    bool believed = fs_believes_masked(self);
     sigset_t open;
     bool in_set = false;
     if (set != NULL) {
@@ -153,10 +167,7 @@ static int change_mask(__typeof__(sigprocmask) *real, int how, const sigset_t *s
     int result = real(how, set != NULL ? &open : NULL, old);
     if (result == 0) {
         if (set != NULL) {
-            bool believes = next_belief(believed, how, in_set);
-            if (believes != believed && !fs_in_vfork_child()) {
-                self->masks_suspend = believes;
-            }
+            fs_set_believes_masked(self, next_belief(believed, how, in_set));
         }
         if (old != NULL && believed) {
             sigaddset(old, ours);

@@ -2,16 +2,19 @@
 #include "hook.h"
 
 #include "../init.h"
+#include "../suspend.h"
 
 static void *run_posix(void *argument) {
     struct fs_thread *self = argument;
     fs_thread_begin(self);
+    fs_suspend_open(self);
     return self->start.posix(self->argument);
 }
 
 static int run_c11(void *argument) {
     struct fs_thread *self = argument;
     fs_thread_begin(self);
+    fs_suspend_open(self);
     return self->start.c11(self->argument);
 }
 
@@ -53,6 +56,10 @@ FS_EXPORT int pthread_create(pthread_t *restrict handle, const pthread_attr_t *r
     int state = PTHREAD_CREATE_JOINABLE;
     if (attr != NULL) {
         pthread_attr_getdetachstate(attr, &state);
+        sigset_t mask;
+        if (pthread_attr_getsigmask_np(attr, &mask) == 0) {
+            thread->masks_suspend = false; /* until the thread itself finds it there */
+        }
     }
     thread->detached = state == PTHREAD_CREATE_DETACHED;
     uint32_t slot = fs_enter_critical(self, &creating, FS_CALLER());

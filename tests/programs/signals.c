@@ -292,7 +292,7 @@ static struct sigaction set_to[NSIG];
 
 enum { RESTORER = 0x04000000 }; /* glibc sets it by itself, and shows it */
 
-static int is_fixed(int signo) { return signo == SIGKILL || signo == SIGSTOP || is_glibcs(signo); }
+static int is_fixed(int signo) { return signo == SIGKILL || signo == SIGSTOP || signo == SIGCHLD || is_glibcs(signo); }
 
 static int actions_are_ours(void *arg) {
     (void)arg;

@@ -215,13 +215,12 @@ void fs_mask_to_program(int signo, struct sigaction *action) {
     }
 }
 
-/* Gives every handler of the program the mask that it is to have now. `before`: the suspend signal
+/* Gives every action of the program the mask that it is to have now. `before`: the suspend signal
  * as it was when they got theirs, 0 for none. */
 static void mask_handlers_anew(int before) {
     for (int signo = 1; signo < _NSIG; signo++) {
         struct sigaction action;
-        if (signo == fs_suspend_signal() || fs_real.sigaction(signo, NULL, &action) != 0 ||
-            action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN) {
+        if (signo == fs_suspend_signal() || fs_real.sigaction(signo, NULL, &action) != 0) {
             continue;
         }
         const struct sigaction old = action;

@@ -116,6 +116,8 @@ struct fs_thread {
     bool masks_suspend; /* the program believes that this thread blocks the suspend signal */
     bool vfork_masks;   /* ... that its vfork's child does, which has this pid: */
     int vfork_child;    /* 0: no such child has changed its mask */
+    fs_sigset follows;  /* former suspend signals that its mask has still to have in it; set by the
+                         * thread that names one, cleared by itself */
     bool wants_fork;    /* waits for its turn to fork; set by itself (fork.c) */
     bool walks;         /* has the lock of walks: of what it takes then no stack is recorded */
     bool opened_unseen; /* has called dlopen without an entry; set by itself (hooks/loader.c) */

@@ -29,6 +29,15 @@ enum {
     ANSWER_MS = 20,    /* one that is ready to run gets so long to be scheduled */
 };
 
+static fs_sigset bit_of(int signo) { return (fs_sigset)1 << (signo - 1); }
+
+/* Returns what it was before. */
+static fs_sigset change_own_mask(int how, fs_sigset set) {
+    fs_sigset before = 0;
+    fs_syscall4(SYS_rt_sigprocmask, how, &set, &before, sizeof set);
+    return before;
+}
+
 static bool program_has_handlers;
 
 bool fs_stacks_matter(void) {
@@ -60,9 +69,28 @@ static void die_of(int signo) {
     fs_signal_thread(fs_gettid(), signo); /* delivered when the handler returns */
 }
 
+/* The mask is that of the thread again when the handler returns. */
+static void follow_in_handler(struct fs_thread *self, sigset_t *mask) {
+    int ours = fs_suspend_signal();
+    fs_sigset owed = __atomic_exchange_n(&self->follows, 0, __ATOMIC_ACQ_REL);
+    for (int signo = SIGRTMIN; signo < _NSIG; signo++) {
+        if ((owed & bit_of(signo)) != 0) {
+            sigaddset(mask, signo);
+        }
+    }
+    self->masks_suspend = ours != 0 && sigismember(mask, ours) == 1;
+    if (ours != 0) {
+        sigdelset(mask, ours);
+    }
+}
+
 static void on_suspend(int signo, siginfo_t *info, void *context) {
     struct fs_thread *self = fs_self;
     if (fs_watchdog_barks(info) || self == NULL) {
+        return;
+    }
+    if ((fs_load_acquire(&self->follows) & bit_of(signo)) != 0) {
+        follow_in_handler(self, &((ucontext_t *)context)->uc_sigmask);
         return;
     }
     /* raise() and pthread_kill() look like our own; but of ours we know how many there are. */
@@ -86,15 +114,6 @@ static void on_suspend(int signo, siginfo_t *info, void *context) {
 }
 
 /* --- choosing the signal --------------------------------------------------------------------- */
-
-static fs_sigset bit_of(int signo) { return (fs_sigset)1 << (signo - 1); }
-
-/* Returns what it was before. */
-static fs_sigset change_own_mask(int how, fs_sigset set) {
-    fs_sigset before = 0;
-    fs_syscall4(SYS_rt_sigprocmask, how, &set, &before, sizeof set);
-    return before;
-}
 
 static bool is_default(int signo) {
     struct sigaction now;
@@ -181,6 +200,7 @@ void fs_suspend_open(struct fs_thread *self) {
 }
 
 fs_sigset fs_suspend_show(struct fs_thread *self) {
+    fs_suspend_follow(self);
     int ours = fs_suspend_signal();
     bool masked = ours != 0 && fs_believes_masked(self);
     return change_own_mask(SIG_BLOCK, masked ? bit_of(ours) : 0);
@@ -220,7 +240,8 @@ void fs_mask_to_program(int signo, struct sigaction *action) {
 static void mask_handlers_anew(int before) {
     for (int signo = 1; signo < _NSIG; signo++) {
         struct sigaction action;
-        if (signo == fs_suspend_signal() || fs_real.sigaction(signo, NULL, &action) != 0) {
+        if (signo == fs_suspend_signal() || signo == before ||
+            fs_real.sigaction(signo, NULL, &action) != 0) {
             continue;
         }
         const struct sigaction old = action;
@@ -250,6 +271,42 @@ static void changed_from(int before) {
     }
     self->masks_suspend = false;
     fs_suspend_open(self);
+}
+
+static bool any_follows(int before) {
+    FS_EACH_THREAD (thread) {
+        if ((fs_load_acquire(&thread->follows) & bit_of(before)) != 0 &&
+            !fs_task_sleeps(thread->tid)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The others that block all signals, the one that the program has just named among them, are told by
+ * it, while it is still ours. One that sleeps would find its call cut short: it follows when it next
+ * looks at its mask. */
+static void others_follow(int before) {
+    enum { PATIENCE_MS = 100 };
+    bool any = false;
+    FS_EACH_THREAD (thread) {
+        if (thread != fs_self && fs_load(&thread->masks_suspend) && thread->tid != 0) {
+            __atomic_or_fetch(&thread->follows, bit_of(before), __ATOMIC_ACQ_REL);
+            any |= !fs_task_sleeps(thread->tid) && fs_signal_thread(thread->tid, before);
+        }
+    }
+    for (int64_t end = fs_now() + PATIENCE_MS * FS_MSEC; any && fs_now() < end;) {
+        fs_sleep(ASK_AGAIN_US * FS_USEC);
+        any = any_follows(before);
+    }
+}
+
+void fs_suspend_follow(struct fs_thread *self) {
+    if (self->follows != 0 && !fs_in_vfork_child()) {
+        change_own_mask(SIG_BLOCK, __atomic_exchange_n(&self->follows, 0, __ATOMIC_ACQ_REL));
+        self->masks_suspend = false;
+        fs_suspend_open(self);
+    }
 }
 
 /* Two frames, and the handler: it may come while one of the program's runs there. */
@@ -292,10 +349,6 @@ void fs_suspend_give_way(int signo) {
     if (signo == 0 || signo != fs_suspend_signal()) {
         return;
     }
-    /* One that is still on its way is dropped by the first, and would kill after the second. */
-    struct sigaction ignored = {.sa_handler = SIG_IGN}, standard = {.sa_handler = SIG_DFL};
-    fs_real.sigaction(signo, &ignored, NULL);
-    fs_real.sigaction(signo, &standard, NULL);
     if (fs_config.signal == 0) {
         choose(signo);
     } else {
@@ -303,6 +356,11 @@ void fs_suspend_give_way(int signo) {
                   "stopped at lock boundaries only; name another");
     }
     changed_from(signo);
+    others_follow(signo);
+    /* One that is still on its way is dropped by the first, and would kill after the second. */
+    struct sigaction ignored = {.sa_handler = SIG_IGN}, standard = {.sa_handler = SIG_DFL};
+    fs_real.sigaction(signo, &ignored, NULL);
+    fs_real.sigaction(signo, &standard, NULL);
 }
 
 /* --- in the forking thread ------------------------------------------------------------------- */

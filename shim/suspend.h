@@ -33,6 +33,9 @@ void fs_set_believes_masked(struct fs_thread *self, bool masked);
  * arrives before this returns. Returns the mask for fs_signals_restore(). */
 fs_sigset fs_suspend_show(struct fs_thread *self);
 
+/* If the suspend signal is another since, makes the caller's mask what it is to be now. */
+void fs_suspend_follow(struct fs_thread *self);
+
 /* For sigaction: between the mask that the program gives to a handler, and the one that the kernel
  * has. The suspend signal may interrupt a handler, unless that runs on a stack that is too small for
  * both. */

@@ -149,8 +149,12 @@ static bool next_belief(bool now, int how, bool in_set) {
 static int change_mask(__typeof__(sigprocmask) *real, int how, const sigset_t *set, sigset_t *old,
                        const void *caller) {
     struct fs_thread *self = fs_current();
-    if (self == NULL || fs_suspend_signal() == 0 || fs_is_opaque((uintptr_t)caller)) {
+    if (self == NULL || fs_is_opaque((uintptr_t)caller) ||
+        (fs_suspend_signal() == 0 && self->follows == 0)) {
         return real(how, set, old);
+    }
+    if (fs_unlikely(self->follows != 0)) {
+        fs_suspend_follow(self);
     }
     int ours = how != SIG_UNBLOCK ? give_way_to(set) : fs_suspend_signal();
     if (ours == 0) {

@@ -22,6 +22,7 @@ static int run_c11(void *argument) {
  * then gets one at its first lock. */
 static struct fs_thread *new_thread(struct fs_thread *self, void *argument) {
     fs_init_threads();
+    fs_suspend_follow(self); /* the new thread inherits its mask */
     struct fs_thread *thread = fs_thread_new();
     if (thread != NULL) {
         thread->argument = argument;

@@ -257,27 +257,6 @@ static int jumps_restore_masks(const void *arg) {
     return jump_between(&stop);
 }
 
-/* A thread blocks all, and a signal is named for the first time after that: it stays blocked in the
- * thread, and shows so; forks beside stay fast. */
-static int named_late(const void *arg) {
-    sigset_t all = all_blockable();
-    struct hz_event stop = {0};
-    struct hz_thread busy;
-    struct spinner spinner = {.inherits = all};
-    (void)arg;
-    set_mask(&all);
-    hz_start(&busy, spin, &stop);
-    for (int signo = SIGRTMAX; signo > SIGRTMAX - 4; signo--) {
-        handle(signo, SIG_IGN);
-        HZ_TRY(mask_is(&all));
-        HZ_TRY(hz_elsewhere(mask_is, &all));
-        HZ_TRY(hz_child(mask_is, &all));
-    }
-    HZ_TRY(forks_stay_fast(&spinner, NULL));
-    hz_post(&stop);
-    return hz_finish(&busy);
-}
-
 /* ---- actions ---- */
 
 static volatile sig_atomic_t handled[NSIG];
@@ -288,11 +267,66 @@ static void count_info(int signo, siginfo_t *info, void *context) {
     count(signo);
 }
 
+/* Threads block all, a busy one and one asleep, and signals are named for the first time after that:
+ * they stay blocked, and show so; what is sent waits. Forks beside stay fast. */
+struct blocker {
+    struct hz_thread thread;
+    struct hz_event blocks, stop;
+    int sleeps;
+};
+
+static int block_all(void *arg) {
+    struct blocker *blocker = arg;
+    sigset_t all = all_blockable(), none = set_of(0);
+    set_mask(&all);
+    hz_post(&blocker->blocks);
+    if (blocker->sleeps) {
+        hz_await(&blocker->stop, 1);
+    } else {
+        spin(&blocker->stop);
+    }
+    HZ_TRY(mask_is(&all));
+    int before = handled[SIGRTMAX - 1];
+    set_mask(&none);
+    HZ_IS(handled[SIGRTMAX - 1], before + !blocker->sleeps);
+    return HZ_OK;
+}
+
+static int named_late(const void *arg) {
+    struct blocker blockers[2] = {{.sleeps = 0}, {.sleeps = 1}};
+    sigset_t all = all_blockable(), none = set_of(0);
+    struct spinner spinner = {.inherits = all};
+    (void)arg;
+    set_mask(&none);
+    for (int i = 0; i < 2; i++) {
+        hz_start(&blockers[i].thread, block_all, &blockers[i]);
+        hz_await(&blockers[i].blocks, 1);
+    }
+    set_mask(&all);
+    for (int signo = SIGRTMAX; signo > SIGRTMAX - 4; signo--) {
+        handle(signo, count);
+        HZ_TRY(mask_is(&all));
+        HZ_TRY(hz_elsewhere(mask_is, &all));
+        HZ_TRY(hz_child(mask_is, &all));
+    }
+    HZ_SETUP(pthread_kill(blockers[0].thread.id, SIGRTMAX - 1) == 0);
+    HZ_TRY(hz_children(3, nothing, NULL));
+    HZ_IS(handled[SIGRTMAX - 1], 0);
+    HZ_TRY(forks_stay_fast(&spinner, NULL));
+    for (int i = 0; i < 2; i++) {
+        hz_post(&blockers[i].stop);
+        HZ_TRY(hz_finish(&blockers[i].thread));
+    }
+    return mask_is(&all);
+}
+
 static struct sigaction set_to[NSIG];
 
 enum { RESTORER = 0x04000000 }; /* glibc sets it by itself, and shows it */
 
-static int is_fixed(int signo) { return signo == SIGKILL || signo == SIGSTOP || signo == SIGCHLD || is_glibcs(signo); }
+static int is_fixed(int signo) {
+    return signo == SIGKILL || signo == SIGSTOP || signo == SIGCHLD || is_glibcs(signo);
+}
 
 static int actions_are_ours(void *arg) {
     (void)arg;
@@ -1242,7 +1276,7 @@ static int lock_work(void *stop) {
     return HZ_OK;
 }
 
-static int handler_forks(const void *arg) {
+static int forks_in_handlers(void *arg) {
     struct hz_thread targets[2], senders[3], self = {.id = pthread_self()};
     struct hz_event stop = {0};
     (void)arg;
@@ -1263,6 +1297,12 @@ static int handler_forks(const void *arg) {
     HZ_TRY(hz_finish(&targets[0]));
     HZ_TRY(hz_finish(&targets[1]));
     return handler_is.verdict;
+}
+
+/* In a child, so that its hang ends soon. */
+static int handler_forks(const void *arg) {
+    (void)arg;
+    return hz_child(forks_in_handlers, NULL);
 }
 
 /* ---- jumps out of what was interrupted ---- */

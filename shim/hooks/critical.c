@@ -4,13 +4,6 @@
 
 #include <stdarg.h>
 
-#define DEFINE(type, name, parameters, call, lock, asleep)                                         \
-    FS_EXPORT type name parameters {                                                               \
-        FS_CRITICAL_INFO fs_info = {#name, lock##_kin, asleep, lock##_freed};                      \
-        FS_INSIDE(fs_info);                                                                        \
-        return call;                                                                               \
-    }
-
 #define FS_CRITICAL_LOCK(lock, kin)                                                                \
     static const char lock##_kin[] = kin;                                                          \
     enum { lock##_freed = false };
@@ -18,9 +11,18 @@
     static const char lock##_kin[] = kin;                                                          \
     enum { lock##_freed = true };
 #define FS_CRITICAL(type, name, parameters, arguments, lock)                                       \
-    DEFINE(type, name, parameters, fs_real.name arguments, lock, false)
+    FS_EXPORT type name parameters {                                                               \
+        FS_CRITICAL_INFO fs_info = {#name, lock##_kin, false, lock##_freed};                       \
+        FS_INSIDE(fs_info);                                                                        \
+        return fs_real.name arguments;                                                             \
+    }
+static void cancelled(void *inside) { fs_come_out(inside); }
 #define FS_CRITICAL_UNLESS_ASLEEP(type, name, parameters, arguments, lock)                         \
-    DEFINE(type, name, parameters, fs_real.name arguments, lock, true)
+    FS_EXPORT type name parameters {                                                               \
+        FS_CRITICAL_INFO fs_info = {#name, lock##_kin, true, lock##_freed};                        \
+        FS_INSIDE(fs_info);                                                                        \
+        return FS_CANCELLABLE(cancelled, &inside, fs_real.name arguments);                         \
+    }
 #define FS_CRITICAL_WHEN(type, name, parameters, arguments, lock, condition)                       \
     FS_EXPORT type name parameters {                                                               \
         FS_CRITICAL_INFO fs_info = {#name, lock##_kin, false, lock##_freed};                       \

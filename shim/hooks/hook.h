@@ -117,6 +117,18 @@ static inline bool fs_failed_by_fork(const struct fs_thread *self, const void *o
     }                                                                                              \
     return error
 
+/* A call that may be cancelled: `undo(argument)` then notes that it is over, before the program's cleanup
+ * handlers run, which may take their time. Not for calls that call the program back: an exception would
+ * leave the handler behind. */
+#define FS_CANCELLABLE(undo, argument, call)                                                       \
+    ({                                                                                             \
+        __typeof__(call) returned;                                                                 \
+        pthread_cleanup_push(undo, argument);                                                      \
+        returned = call;                                                                           \
+        pthread_cleanup_pop(0);                                                                    \
+        returned;                                                                                  \
+    })
+
 /* Another exported name for one of ours: glibc's second names, which old binaries link to. */
 #define FS_ALSO(alias, name)                                                                       \
     __asm__(".globl " #alias "\n\t.type " #alias ", @function\n\t.set " #alias ", " #name)

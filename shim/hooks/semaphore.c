@@ -65,35 +65,93 @@ static inline void put_right(sem_t *sem) {
     }
 }
 
-#define WAIT(phase, call)                                                                          \
-    struct fs_thread *self = fs_current();                                                         \
-    if (fs_unlikely(self == NULL)) {                                                               \
-        return call;                                                                               \
-    }                                                                                              \
-    put_right(sem);                                                                                \
-    if (!fs_sem_is_lock(sem)) {                                                                    \
-        fs_wait_begin(self, FS_KIND_SEMAPHORE, sem, NULL, FS_CALLER());                            \
-        uint32_t before = fs_detach(self);                                                         \
-        int result = call;                                                                         \
-        fs_wait_over(self);                                                                        \
-        if (waited(self, sem, before, result, FS_CALLER())) {                                      \
-            return result;                                                                         \
-        }                                                                                          \
-    }                                                                                              \
-    uint32_t slot = fs_enter_as(self, sem, FS_KIND_SEMAPHORE, FS_CALLER(), phase);                 \
-    return waited_lock(self, sem, slot, call)
+enum call { WAIT, TRY, TIMED_WAIT, CLOCK_WAIT };
 
-FS_EXPORT int sem_wait(sem_t *sem) { WAIT(FS_TAKING, fs_real.sem_wait(sem)); }
+/* One call on its way. */
+struct waiting {
+    struct fs_thread *self;
+    sem_t *sem;
+    enum call call;
+    clockid_t clock;
+    const struct timespec *deadline;
+    uint32_t before; /* of no lock: the state to go back to */
+    uint32_t slot;   /* of a lock */
+};
 
-FS_EXPORT int sem_trywait(sem_t *sem) { WAIT(FS_TRYING, fs_real.sem_trywait(sem)); }
+static inline __attribute__((always_inline)) int call_real(const struct waiting *wait) {
+    switch (wait->call) {
+    case WAIT:
+        return fs_real.sem_wait(wait->sem);
+    case TRY:
+        return fs_real.sem_trywait(wait->sem);
+    case TIMED_WAIT:
+        return fs_real.sem_timedwait(wait->sem, wait->deadline);
+    default:
+        return fs_real.sem_clockwait(wait->sem, wait->clock, wait->deadline);
+    }
+}
+
+static void wait_cancelled(void *argument) {
+    const struct waiting *wait = argument;
+    fs_wait_over(wait->self);
+    fs_attach(wait->self, wait->before);
+}
+
+static void lock_cancelled(void *argument) {
+    const struct waiting *wait = argument;
+    fs_failed(wait->self, wait->sem, wait->slot);
+}
+
+static __attribute__((noinline)) int sleep_in_real(void (*cancelled)(void *),
+                                                   struct waiting *wait) {
+    return FS_CANCELLABLE(cancelled, wait, call_real(wait));
+}
+
+/* One that need not sleep is spared the cost of being cancelled well. */
+static inline int take(void (*cancelled)(void *), struct waiting *wait) {
+    int value;
+    bool sleeps = wait->call != TRY && fs_real.sem_getvalue(wait->sem, &value) == 0 && value <= 0;
+    return fs_unlikely(sleeps) ? sleep_in_real(cancelled, wait) : call_real(wait);
+}
+
+static inline __attribute__((always_inline)) int wait_for(struct waiting wait, const void *caller) {
+    wait.self = fs_current();
+    if (fs_unlikely(wait.self == NULL)) {
+        return call_real(&wait);
+    }
+    put_right(wait.sem);
+    if (!fs_sem_is_lock(wait.sem)) {
+        fs_wait_begin(wait.self, FS_KIND_SEMAPHORE, wait.sem, NULL, caller);
+        wait.before = fs_detach(wait.self);
+        int result = take(wait_cancelled, &wait);
+        fs_wait_over(wait.self);
+        if (waited(wait.self, wait.sem, wait.before, result, caller)) {
+            return result;
+        }
+    }
+    wait.slot = fs_enter_as(wait.self, wait.sem, FS_KIND_SEMAPHORE, caller,
+                            wait.call == TRY ? FS_TRYING : FS_TAKING);
+    return waited_lock(wait.self, wait.sem, wait.slot, take(lock_cancelled, &wait));
+}
+
+FS_EXPORT int sem_wait(sem_t *sem) {
+    return wait_for((struct waiting){.sem = sem, .call = WAIT}, FS_CALLER());
+}
+
+FS_EXPORT int sem_trywait(sem_t *sem) {
+    return wait_for((struct waiting){.sem = sem, .call = TRY}, FS_CALLER());
+}
 
 FS_EXPORT int sem_timedwait(sem_t *restrict sem, const struct timespec *restrict deadline) {
-    WAIT(FS_TAKING, fs_real.sem_timedwait(sem, deadline));
+    return wait_for((struct waiting){.sem = sem, .call = TIMED_WAIT, .deadline = deadline},
+                    FS_CALLER());
 }
 
 FS_EXPORT int sem_clockwait(sem_t *restrict sem, clockid_t clock,
                             const struct timespec *restrict deadline) {
-    WAIT(FS_TAKING, fs_real.sem_clockwait(sem, clock, deadline));
+    return wait_for(
+        (struct waiting){.sem = sem, .call = CLOCK_WAIT, .clock = clock, .deadline = deadline},
+        FS_CALLER());
 }
 
 FS_EXPORT int sem_post(sem_t *sem) {

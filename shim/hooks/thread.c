@@ -137,6 +137,17 @@ static int joined(pthread_t handle, int error) {
     return error;
 }
 
+struct joining {
+    struct fs_thread *self;
+    uint32_t before; /* the state to go back to */
+};
+
+static void join_over(void *wait) {
+    const struct joining *joining = wait;
+    fs_wait_over(joining->self);
+    fs_attach(joining->self, joining->before);
+}
+
 #define JOIN(handle, missing, call)                                                                \
     struct fs_thread *self = fs_current();                                                         \
     if (fs_unlikely(self == NULL)) {                                                               \
@@ -146,10 +157,9 @@ static int joined(pthread_t handle, int error) {
         return missing;                                                                            \
     }                                                                                              \
     fs_wait_begin(self, FS_KIND_THREAD, (void *)(uintptr_t)handle, NULL, FS_CALLER());             \
-    uint32_t before = fs_detach(self);                                                             \
-    int error = joined(handle, call);                                                              \
-    fs_wait_over(self);                                                                            \
-    fs_attach(self, before);                                                                       \
+    struct joining wait = {self, fs_detach(self)};                                                 \
+    int error = joined(handle, FS_CANCELLABLE(join_over, &wait, call));                            \
+    join_over(&wait);                                                                              \
     return error
 
 FS_EXPORT int pthread_join(pthread_t handle, void **value) {

@@ -373,19 +373,13 @@ static void in_sem_clockwait(void) {
     sem_clockwait(&on.sem, CLOCK_MONOTONIC, &end);
 }
 
-/* One that is used as a lock, and that a bystander has. */
-static int take_sem(void *sem) { return sem_wait(sem); }
-static int drop_sem(void *sem) { return sem_post(sem); }
-static struct hz_holder sem_holder;
-
+/* One that is used as a lock, and that the forking thread has: nobody waits for who waits for it. */
 static void make_sem_lock(void) {
     HZ_SETUP(sem_init(&on.lock, 0, 1) == 0);
-    HZ_SETUP(sem_wait(&on.lock) == 0 && sem_post(&on.lock) == 0);
-    hz_hold(&sem_holder, take_sem, drop_sem, &on.lock);
+    HZ_SETUP(sem_wait(&on.lock) == 0 && sem_post(&on.lock) == 0 && sem_wait(&on.lock) == 0);
 }
 
 static void in_sem_lock(void) { sem_wait(&on.lock); }
-static void unmake_sem_lock(void) { HZ_SETUP(hz_let_go(&sem_holder) == HZ_OK); }
 
 static void unlock_mutex(void *mutex) { HZ_SETUP(pthread_mutex_unlock(mutex) == 0); }
 
@@ -926,7 +920,7 @@ SPOT(syscall, make_pipe, in_syscall, .only_async = 1);
 SPOT(sem_wait, make_sem, in_sem_wait);
 SPOT(sem_timedwait, make_sem, in_sem_timedwait);
 SPOT(sem_clockwait, make_sem, in_sem_clockwait);
-SPOT(sem_lock, make_sem_lock, in_sem_lock, .unmake = unmake_sem_lock);
+SPOT(sem_lock, make_sem_lock, in_sem_lock);
 SPOT(cond_wait, NULL, in_cond_wait, .only_deferred = 1);
 SPOT(cond_timedwait, NULL, in_cond_timedwait, .only_deferred = 1);
 SPOT(cond_clockwait, NULL, in_cond_clockwait, .only_deferred = 1);
@@ -1059,7 +1053,6 @@ static const struct hazard hazards[] = {
     COMPUTES(sem_lock),
     COMPUTES(join),
     COMPUTES(system),
-    COMPUTES(fflush_all),
     COMPUTES(aio_suspend),
     HOLDS(read),
     HOLDS(sem_wait),

@@ -178,7 +178,10 @@ bool fs_entry_live(const struct fs_thread *thread, const struct fs_entry *entry)
     if (((uintptr_t)copy.object & FS_DISOWNED) != 0 || is_idle(thread, &copy)) {
         return false;
     }
-    return copy.phase != FS_HELD || fs_layout_held_by(copy.kind, copy.object, thread);
+    /* A pthread_once that an exception has left says so itself; of the other calls that are under way
+     * there is no telling. */
+    bool believed = copy.phase != FS_HELD && copy.kind != FS_KIND_ONCE;
+    return believed || fs_layout_held_by(copy.kind, copy.object, thread);
 }
 
 bool fs_call_was_cut(const struct fs_entry *entry, bool by_fork) {

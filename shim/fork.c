@@ -100,6 +100,6 @@ static void child(void) {
 
 void fs_fork_inspect(struct fs_thread *const **owner) { *owner = &turn.owner; }
 
-extern void *__dso_handle __attribute__((visibility("hidden")));
-
-void fs_fork_init(void) { fs_real.__register_atfork(prepare, parent, child, __dso_handle); }
+/* Nobody's handlers: those of a library are dropped when it is finalised, and in exit others may run, and fork, after
+ * that (stdlib/cxa_finalize.c). The library is never unloaded. */
+void fs_fork_init(void) { fs_real.__register_atfork(prepare, parent, child, NULL); }

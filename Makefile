@@ -135,6 +135,9 @@ $(TESTS)/loader: TEST_CFLAGS += -rdynamic
 $(eval $(call simple_program,libnss_fstest.so.2,tests/plugins/nss_forksafe.c,-fPIC -shared -Wl$(comma)-soname$(comma)libnss_fstest.so.2))
 $(TESTS)/nss: $(TESTS)/libnss_fstest.so.2
 $(TESTS)/nss: TEST_LIBS = -Wl,--no-as-needed -L$(TESTS) -l:libnss_fstest.so.2 '-Wl,-rpath,$$ORIGIN'
+$(eval $(call simple_program,libfini.so,tests/plugins/fini.c,-fPIC -shared))
+$(TESTS)/exits: $(TESTS)/libfini.so
+$(TESTS)/exits: TEST_LIBS = -L$(TESTS) -lfini '-Wl,-rpath,$$ORIGIN'
 $(eval $(call simple_program,libownlocks.so,tests/plugins/ownlocks.c,-fPIC -shared))
 $(TESTS)/opaque: $(TESTS)/libownlocks.so
 $(TESTS)/opaque: TEST_LIBS = -L$(TESTS) -lownlocks '-Wl,-rpath,$$ORIGIN'

@@ -298,6 +298,24 @@ static void by_exit(void) {
     exit(CODE);
 }
 
+/* tests/plugins/fini.c */
+extern void (*fini_calls)(void);
+
+static void fork_in_fini(void) {
+    for (int i = 0; i < 100; i++) {
+        int verdict = hz_child(child_ends_well, NULL);
+        if (verdict != HZ_OK) {
+            _exit(verdict);
+        }
+    }
+}
+
+/* A library's destructor still forks, as one that winds up a pool of workers might. */
+static void by_exit_with_forks(void) {
+    fini_calls = fork_in_fini;
+    exit(CODE);
+}
+
 static void by_quick_exit(void) {
     if (at_quick_exit(last_at_exit) || at_quick_exit(lock_at_exit) || at_quick_exit(lock_at_exit) ||
         at_quick_exit(lock_at_exit)) {
@@ -371,6 +389,7 @@ static void by_raise(void) { raise(SIGFPE); }
 
 static const struct ending exit_ending = {by_exit, CODE << 8, 60, 1};
 static const struct ending elsewhere_ending = {by_exit_elsewhere, CODE << 8, 60, 2};
+static const struct ending fini_ending = {by_exit_with_forks, CODE << 8, 3, 0};
 static const struct ending quick_ending = {by_quick_exit, CODE << 8, 60, 1};
 static const struct ending underscore_ending = {by_underscore_exit, CODE << 8, 40, 2};
 static const struct ending abort_ending = {by_abort, SIGABRT, 40, 1};
@@ -624,6 +643,7 @@ static const struct hazard hazards[] = {
                    "destructors of thread-specific data fork"),
     ENDING("exit", exit_ending, "exit in the first thread"),
     ENDING("exit_elsewhere", elsewhere_ending, "exit in another thread"),
+    ENDING("fini", fini_ending, "exit, and a library's destructor forks"),
     ENDING("quick_exit", quick_ending, "quick_exit"),
     ENDING("underscore_exit", underscore_ending, "_exit"),
     ENDING("abort", abort_ending, "abort"),

@@ -268,7 +268,9 @@ void fs_safepoint_init(void) {
 void fs_unwinder_load(void) {
     static bool begun;
     if (!__atomic_exchange_n(&begun, true, __ATOMIC_ACQ_REL)) {
+        int saved_errno = errno;
         load_libunwind();
+        errno = saved_errno;
     }
 }
 

@@ -67,15 +67,13 @@ static inline void put_right(sem_t *sem) {
 
 enum call { WAIT, TRY, TIMED_WAIT, CLOCK_WAIT };
 
-/* One call on its way. */
+/* One call on its way. (Small: the stack of a thread may be.) */
 struct waiting {
-    struct fs_thread *self;
     sem_t *sem;
-    enum call call;
-    clockid_t clock;
     const struct timespec *deadline;
-    uint32_t before; /* of no lock: the state to go back to */
-    uint32_t slot;   /* of a lock */
+    clockid_t clock;
+    enum call call;
+    uint32_t mark; /* of a lock: its entry's place; of no lock: the state to go back to */
 };
 
 static inline __attribute__((always_inline)) int call_real(const struct waiting *wait) {
@@ -93,13 +91,13 @@ static inline __attribute__((always_inline)) int call_real(const struct waiting 
 
 static void wait_cancelled(void *argument) {
     const struct waiting *wait = argument;
-    fs_wait_over(wait->self);
-    fs_attach(wait->self, wait->before);
+    fs_wait_over(fs_self);
+    fs_attach(fs_self, wait->mark);
 }
 
 static void lock_cancelled(void *argument) {
     const struct waiting *wait = argument;
-    fs_failed(wait->self, wait->sem, wait->slot);
+    fs_failed(fs_self, wait->sem, wait->mark);
 }
 
 static __attribute__((noinline)) int sleep_in_real(void (*cancelled)(void *),
@@ -114,44 +112,40 @@ static inline int take(void (*cancelled)(void *), struct waiting *wait) {
     return fs_unlikely(sleeps) ? sleep_in_real(cancelled, wait) : call_real(wait);
 }
 
-static inline __attribute__((always_inline)) int wait_for(struct waiting wait, const void *caller) {
-    wait.self = fs_current();
-    if (fs_unlikely(wait.self == NULL)) {
+static inline __attribute__((always_inline)) int wait_for(struct waiting wait) {
+    struct fs_thread *self = fs_current();
+    if (fs_unlikely(self == NULL)) {
         return call_real(&wait);
     }
     put_right(wait.sem);
     if (!fs_sem_is_lock(wait.sem)) {
-        fs_wait_begin(wait.self, FS_KIND_SEMAPHORE, wait.sem, NULL, caller);
-        wait.before = fs_detach(wait.self);
+        fs_wait_begin(self, FS_KIND_SEMAPHORE, wait.sem, NULL, FS_CALLER());
+        wait.mark = fs_detach(self);
         int result = take(wait_cancelled, &wait);
-        fs_wait_over(wait.self);
-        if (waited(wait.self, wait.sem, wait.before, result, caller)) {
+        fs_wait_over(self);
+        if (waited(self, wait.sem, wait.mark, result, FS_CALLER())) {
             return result;
         }
     }
-    wait.slot = fs_enter_as(wait.self, wait.sem, FS_KIND_SEMAPHORE, caller,
+    wait.mark = fs_enter_as(self, wait.sem, FS_KIND_SEMAPHORE, FS_CALLER(),
                             wait.call == TRY ? FS_TRYING : FS_TAKING);
-    return waited_lock(wait.self, wait.sem, wait.slot, take(lock_cancelled, &wait));
+    return waited_lock(self, wait.sem, wait.mark, take(lock_cancelled, &wait));
 }
 
-FS_EXPORT int sem_wait(sem_t *sem) {
-    return wait_for((struct waiting){.sem = sem, .call = WAIT}, FS_CALLER());
-}
+FS_EXPORT int sem_wait(sem_t *sem) { return wait_for((struct waiting){.sem = sem, .call = WAIT}); }
 
 FS_EXPORT int sem_trywait(sem_t *sem) {
-    return wait_for((struct waiting){.sem = sem, .call = TRY}, FS_CALLER());
+    return wait_for((struct waiting){.sem = sem, .call = TRY});
 }
 
 FS_EXPORT int sem_timedwait(sem_t *restrict sem, const struct timespec *restrict deadline) {
-    return wait_for((struct waiting){.sem = sem, .call = TIMED_WAIT, .deadline = deadline},
-                    FS_CALLER());
+    return wait_for((struct waiting){.sem = sem, .call = TIMED_WAIT, .deadline = deadline});
 }
 
 FS_EXPORT int sem_clockwait(sem_t *restrict sem, clockid_t clock,
                             const struct timespec *restrict deadline) {
     return wait_for(
-        (struct waiting){.sem = sem, .call = CLOCK_WAIT, .clock = clock, .deadline = deadline},
-        FS_CALLER());
+        (struct waiting){.sem = sem, .call = CLOCK_WAIT, .clock = clock, .deadline = deadline});
 }
 
 FS_EXPORT int sem_post(sem_t *sem) {

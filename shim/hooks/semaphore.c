@@ -112,40 +112,40 @@ static inline int take(void (*cancelled)(void *), struct waiting *wait) {
     return fs_unlikely(sleeps) ? sleep_in_real(cancelled, wait) : call_real(wait);
 }
 
-static inline __attribute__((always_inline)) int wait_for(struct waiting wait) {
+static inline __attribute__((always_inline)) int wait_for(struct waiting *wait) {
     struct fs_thread *self = fs_current();
     if (fs_unlikely(self == NULL)) {
-        return call_real(&wait);
+        return call_real(wait);
     }
-    put_right(wait.sem);
-    if (!fs_sem_is_lock(wait.sem)) {
-        fs_wait_begin(self, FS_KIND_SEMAPHORE, wait.sem, NULL, FS_CALLER());
-        wait.mark = fs_detach(self);
-        int result = take(wait_cancelled, &wait);
+    put_right(wait->sem);
+    if (!fs_sem_is_lock(wait->sem)) {
+        fs_wait_begin(self, FS_KIND_SEMAPHORE, wait->sem, NULL, FS_CALLER());
+        wait->mark = fs_detach(self);
+        int result = take(wait_cancelled, wait);
         fs_wait_over(self);
-        if (waited(self, wait.sem, wait.mark, result, FS_CALLER())) {
+        if (waited(self, wait->sem, wait->mark, result, FS_CALLER())) {
             return result;
         }
     }
-    wait.mark = fs_enter_as(self, wait.sem, FS_KIND_SEMAPHORE, FS_CALLER(),
-                            wait.call == TRY ? FS_TRYING : FS_TAKING);
-    return waited_lock(self, wait.sem, wait.mark, take(lock_cancelled, &wait));
+    wait->mark = fs_enter_as(self, wait->sem, FS_KIND_SEMAPHORE, FS_CALLER(),
+                             wait->call == TRY ? FS_TRYING : FS_TAKING);
+    return waited_lock(self, wait->sem, wait->mark, take(lock_cancelled, wait));
 }
 
-FS_EXPORT int sem_wait(sem_t *sem) { return wait_for((struct waiting){.sem = sem, .call = WAIT}); }
+FS_EXPORT int sem_wait(sem_t *sem) { return wait_for(&(struct waiting){.sem = sem, .call = WAIT}); }
 
 FS_EXPORT int sem_trywait(sem_t *sem) {
-    return wait_for((struct waiting){.sem = sem, .call = TRY});
+    return wait_for(&(struct waiting){.sem = sem, .call = TRY});
 }
 
 FS_EXPORT int sem_timedwait(sem_t *restrict sem, const struct timespec *restrict deadline) {
-    return wait_for((struct waiting){.sem = sem, .call = TIMED_WAIT, .deadline = deadline});
+    return wait_for(&(struct waiting){.sem = sem, .call = TIMED_WAIT, .deadline = deadline});
 }
 
 FS_EXPORT int sem_clockwait(sem_t *restrict sem, clockid_t clock,
                             const struct timespec *restrict deadline) {
     return wait_for(
-        (struct waiting){.sem = sem, .call = CLOCK_WAIT, .clock = clock, .deadline = deadline});
+        &(struct waiting){.sem = sem, .call = CLOCK_WAIT, .clock = clock, .deadline = deadline});
 }
 
 FS_EXPORT int sem_post(sem_t *sem) {

@@ -105,11 +105,14 @@ static __attribute__((noinline)) int sleep_in_real(void (*cancelled)(void *),
     return FS_CANCELLABLE(cancelled, wait, call_real(wait));
 }
 
+static __attribute__((noinline)) bool may_sleep(const struct waiting *wait) {
+    int value;
+    return wait->call != TRY && fs_real.sem_getvalue(wait->sem, &value) == 0 && value <= 0;
+}
+
 /* One that need not sleep is spared the cost of being cancelled well. */
 static inline int take(void (*cancelled)(void *), struct waiting *wait) {
-    int value;
-    bool sleeps = wait->call != TRY && fs_real.sem_getvalue(wait->sem, &value) == 0 && value <= 0;
-    return fs_unlikely(sleeps) ? sleep_in_real(cancelled, wait) : call_real(wait);
+    return fs_unlikely(may_sleep(wait)) ? sleep_in_real(cancelled, wait) : call_real(wait);
 }
 
 static inline __attribute__((always_inline)) int wait_for(struct waiting *wait) {

@@ -133,7 +133,13 @@ static inline bool fs_failed_by_fork(const struct fs_thread *self, const void *o
 #define FS_ALSO(alias, name)                                                                       \
     __asm__(".globl " #alias "\n\t.type " #alias ", @function\n\t.set " #alias ", " #name)
 
-/* An exported name of ours under another of its versions, beside the one in exports.map.in. */
-#define FS_ALSO_AT(name, version) __asm__(".symver " #name ", " #name "@" version)
+/* An exported name of ours under another of its versions, beside the one in exports.map.in. It has an
+ * address of its own: of two versions at one address ld keeps only the hidden one, and then who asks
+ * for the other passes us by. */
+#define FS_ALSO_AT(name, version)                                                                  \
+    __asm__(".text\n\t.globl fs_old_" #name "\n\t.type fs_old_" #name ", @function\n"              \
+            "fs_old_" #name ":\n\t.cfi_startproc\n\t.set fs_same_" #name ", " #name "\n\t"         \
+            "jmp fs_same_" #name "\n\t.cfi_endproc\n\t.size fs_old_" #name ", . - fs_old_" #name   \
+            "\n\t.symver fs_old_" #name ", " #name "@" version ", remove")
 
 #endif

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 
 #include "arch.h"
 #include "event.h"
@@ -19,25 +20,40 @@ enum { STDERR = 2, LINE_MAX_BYTES = 1024 };
 
 static struct {
     bool open;
-    dev_t device;
-    ino_t inode;
+    struct statx file;
 } stderr_at_start;
 
-static bool identify(struct stat *what) { return fs_syscall2(SYS_fstat, STDERR, what) == 0; }
-
-void fs_report_init(void) {
-    struct stat now = {0};
-    if (identify(&now)) {
-        stderr_at_start.device = now.st_dev;
-        stderr_at_start.inode = now.st_ino;
-        stderr_at_start.open = true;
+/* A file's birth, where the file system tells, too: a new file may get the inode number of one that was
+ * removed. Without statx (a filter, an old kernel) the rest has to do. */
+static bool identify(struct statx *what) {
+    enum { WANTED = STATX_INO | STATX_BTIME };
+    memset(what, 0, sizeof *what);
+    if (fs_syscall6(SYS_statx, STDERR, (long)"", AT_EMPTY_PATH, WANTED, (long)what, 0) == 0) {
+        return true;
     }
+    struct stat now = {0};
+    if (fs_syscall2(SYS_fstat, STDERR, &now) != 0) {
+        return false;
+    }
+    what->stx_ino = now.st_ino;
+    what->stx_dev_major = major(now.st_dev);
+    what->stx_dev_minor = minor(now.st_dev);
+    return true;
 }
 
+void fs_report_init(void) { stderr_at_start.open = identify(&stderr_at_start.file); }
+
 static bool is_still_stderr(void) {
-    struct stat now = {0};
-    return stderr_at_start.open && identify(&now) && now.st_dev == stderr_at_start.device &&
-           now.st_ino == stderr_at_start.inode;
+    const struct statx *then = &stderr_at_start.file;
+    struct statx now;
+    if (!stderr_at_start.open || !identify(&now)) {
+        return false;
+    }
+    bool both_tell = (then->stx_mask & now.stx_mask & STATX_BTIME) != 0;
+    return now.stx_ino == then->stx_ino && now.stx_dev_major == then->stx_dev_major &&
+           now.stx_dev_minor == then->stx_dev_minor &&
+           (!both_tell || (now.stx_btime.tv_sec == then->stx_btime.tv_sec &&
+                           now.stx_btime.tv_nsec == then->stx_btime.tv_nsec));
 }
 
 void fs_report_line(const char *line) {

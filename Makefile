@@ -32,7 +32,8 @@ DEFS := $(wildcard shim/*.def shim/hooks/*.def)
 TESTS := $(BUILD)/tests
 HAZARDS := $(patsubst tests/programs/%,$(TESTS)/%,$(basename $(wildcard tests/programs/*.c tests/programs/*.cpp)))
 PROGRAMS := $(HAZARDS) $(addprefix $(TESTS)/,unit held poold stress latency scale syslog_storm alloc_storm \
-	atfork_order libatfork_opened.so urcu urcu-bp detect_daemon detect_stuck)
+	atfork_order libatfork_opened.so urcu urcu-bp detect_daemon detect_stuck \
+	crowd crowd_static crowd_static_pie filter fds execs idle loads libforker.so libwrap.so)
 
 .PHONY: all compiler
 all: $(LIBRARY) $(BUILD)/forksafe-ps
@@ -108,7 +109,7 @@ $(TESTS)/unit: tests/unit/unit.c $(SHIM_OBJECTS)
 		-o $@ $< $(SHIM_OBJECTS) $$(pkg-config --cflags --libs check)
 
 define simple_program
-$(TESTS)/$(1): $(2) $(wildcard tests/stress/*.h)
+$(TESTS)/$(1): $(2) $(wildcard tests/stress/*.h tests/surroundings/*.h)
 	@mkdir -p $$(@D)
 	@echo "  CC  $$<"
 	@$$(CC) $$(TEST_CFLAGS) -o $$@ $$< $(3)
@@ -121,6 +122,16 @@ $(eval $(call simple_program,detect_daemon,tests/detect/daemon.c,))
 $(eval $(call simple_program,detect_stuck,tests/detect/stuck.c,))
 $(eval $(call simple_program,alloc_storm,tests/order/alloc_storm.c,))
 $(eval $(call simple_program,held,tests/inspect/held.c,))
+$(eval $(call simple_program,crowd,tests/surroundings/crowd.c,))
+$(eval $(call simple_program,filter,tests/surroundings/filter.c,))
+$(eval $(call simple_program,fds,tests/surroundings/fds.c,))
+$(eval $(call simple_program,execs,tests/surroundings/execs.c,))
+$(eval $(call simple_program,idle,tests/surroundings/idle.c,))
+$(eval $(call simple_program,loads,tests/surroundings/loads.c,))
+$(eval $(call simple_program,crowd_static,tests/surroundings/crowd.c,-static))
+$(eval $(call simple_program,crowd_static_pie,tests/surroundings/crowd.c,-static-pie -fPIE))
+$(eval $(call simple_program,libforker.so,tests/surroundings/forker.c,-fPIC -shared))
+$(eval $(call simple_program,libwrap.so,tests/surroundings/wrap.c,-fPIC -shared))
 $(eval $(call simple_program,syslog_storm,tests/real/syslog.c,))
 $(eval $(call simple_program,urcu,tests/order/urcu.c,-lurcu-memb -lurcu-common))
 $(eval $(call simple_program,urcu-bp,tests/order/urcu.c,-DFLAVOUR_BP -lurcu-bp -lurcu-common))

@@ -389,6 +389,15 @@ static char task_state(int tid) {
     return name_end[2];
 }
 
+/* A debugger would stop the program at each signal that it is sent. */
+static bool is_traced(const struct fs_thread *self) {
+    static const char field[] = "TracerPid:\t";
+    char status[512]; /* it is among the first lines */
+    const char *at =
+        fs_read_task(self->tid, "status", status, sizeof status) > 0 ? strstr(status, field) : NULL;
+    return at != NULL && at[sizeof field - 1] != '0';
+}
+
 /* Returns how many were asked. */
 static unsigned ask(const struct fs_thread *self, int signo) {
     unsigned asked = 0;
@@ -397,6 +406,9 @@ static unsigned ask(const struct fs_thread *self, int signo) {
          * blocking.def does not have) is left asleep: the signal could end it with EINTR. */
         if (!runs_freely(thread, self) || fs_task_sleeps(thread->tid)) {
             continue;
+        }
+        if (asked == 0 && is_traced(self)) {
+            return 0;
         }
         fs_store(&thread->asked, thread->asked + 1);
         fs_store(&thread->sent, thread->sent + 1);

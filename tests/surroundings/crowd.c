@@ -4,6 +4,7 @@
  *   threads=N forks=N   4 and 20
  *   locks               the children lock and allocate too: that hangs bare, sooner or later
  *   holder              one more thread holds a mutex for good, which the children (with `locks`) take
+ *   inside              what is allocated is allocated with a lock held
  *   handlers            the program has a signal handler of its own, and gets signals
  *   filter=WORDS        a seccomp filter (filter.h), once the threads run
  *   limit=NAME:VALUE    a resource limit, once the threads run; "+N" is what is used now and N more
@@ -21,7 +22,7 @@ static pthread_mutex_t locks[LOCKS] = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_
 static pthread_mutex_t held = PTHREAD_MUTEX_INITIALIZER;
 static pthread_barrier_t begun;
 static volatile sig_atomic_t signals;
-static bool over, quiet = true, holder;
+static bool over, quiet = true, holder, inside;
 static const char *executed;
 
 static void on_signal(int signo) {
@@ -33,11 +34,14 @@ static void use_everything(unsigned turn) {
     struct tm tm;
     time_t when = (time_t)turn * 86400;
     pthread_mutex_t *lock = &locks[turn % LOCKS];
+    void *volatile memory = inside ? NULL : malloc(100 + turn % 5000);
     pthread_mutex_lock(lock);
-    void *memory = malloc(100 + turn % 5000);
+    if (inside) {
+        memory = malloc(100 + turn % 5000);
+    }
     localtime_r(&when, &tm);
-    free(memory);
     pthread_mutex_unlock(lock);
+    free(memory);
 }
 
 static void *work(void *argument) {
@@ -137,8 +141,10 @@ int main(int argc, char **argv) {
         executed = strncmp(argv[i], "exec=", 5) == 0 ? argv[i] + 5 : executed;
         quiet = quiet && strcmp(argv[i], "locks") != 0;
         holder = holder || strcmp(argv[i], "holder") == 0;
+        inside = inside || strcmp(argv[i], "inside") == 0;
         handlers = handlers || strcmp(argv[i], "handlers") == 0;
     }
+    tzset(); /* reads the zone's file, and keeps it */
     pthread_t *handles = calloc(threads + 1, sizeof *handles);
     SETUP(handles != NULL);
     SETUP(pthread_barrier_init(&begun, NULL, threads + 1 + holder) == 0);

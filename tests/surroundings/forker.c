@@ -9,7 +9,8 @@ static void *work(void *unused) {
     while (!__atomic_load_n(&over, __ATOMIC_ACQUIRE)) {
         pthread_mutex_lock(&lock);
         pthread_rwlock_rdlock(&table);
-        free(malloc(64));
+        void *volatile memory = malloc(64);
+        free(memory);
         pthread_rwlock_unlock(&table);
         pthread_mutex_unlock(&lock);
     }

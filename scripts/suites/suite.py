@@ -75,7 +75,15 @@ CLONE_NEWNS, CLONE_NEWIPC = 0x00020000, 0x08000000
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
 
 
+leaving = False
+
+
 def leave(*_):
+    """The handler that ends a process: once, so that nothing interrupts the cleaning up."""
+    global leaving
+    leaving = True
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise SystemExit(130)
 
 
@@ -83,6 +91,7 @@ def prepare_worker():
     """In each worker, before its first test. What is not permitted to the user is left as it is."""
     global own_ipc
     signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGINT, leave)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1)  # what a test leaves behind becomes our child
     libc.prctl(PR_CAPBSET_DROP, CAP_SYS_TIME)
@@ -162,6 +171,8 @@ def run_job(job, preload):
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         os.unlink(scratch + ".output")
+        if leaving:
+            os._exit(130)  # the pool would go on with the next
         if own_ipc:
             empty_ipc()
 
@@ -312,6 +323,7 @@ def compare(given, jobs):
     job_of, findings, said, broken = {}, [], [], []
     with concurrent.futures.ProcessPoolExecutor(given.jobs, initializer=prepare_worker) as pool:
         signal.signal(signal.SIGTERM, leave)
+        signal.signal(signal.SIGINT, leave)
         progress = Progress(given.name, len(jobs) * len(ways))
         try:
             # One job's ways run one after another, as they may share names.
@@ -342,6 +354,8 @@ def compare(given, jobs):
             pool.shutdown(wait=False, cancel_futures=True)
             for worker in workers:
                 worker.terminate()  # it ends its test first
+            for worker in workers:
+                worker.join()
             raise
     return report(given.name, verdicts, findings, said, broken)
 

@@ -42,7 +42,13 @@ static struct {
                                 */
 } registry FS_FORK_STATE = {.generation = 1};
 
-static pthread_key_t exit_key;
+/* Its destructor notes that a thread ends. The program may have all PTHREAD_KEYS_MAX for itself: the last
+ * one that it asks for is this. Whoever sets a value holds `registry.lock`: the key may not change hands
+ * meanwhile, or the program would find our value under its own. */
+static struct {
+    pthread_key_t number;
+    bool ours;
+} exit_key;
 
 /* Handles of vanished threads, gathered from their records when somebody first asks. */
 struct vanished {
@@ -203,14 +209,45 @@ void fs_thread_release(struct fs_thread *thread) {
 
 /* --- a thread's life ------------------------------------------------------------------------- */
 
+/* Returns false if the key is the program's now. */
+static bool note_exit(struct fs_thread *self) {
+    fs_sigset saved = fs_signals_block();
+    fs_registry_lock();
+    bool ours = exit_key.ours;
+    if (ours) { /* fails without memory only: the record then leaks */
+        pthread_setspecific(exit_key.number, self);
+    }
+    fs_registry_unlock();
+    fs_signals_restore(saved);
+    return ours;
+}
+
+bool fs_exits_are_noted(void) { return fs_load(&exit_key.ours); }
+
+bool fs_give_exit_key(void) {
+    fs_sigset saved = fs_signals_block();
+    fs_registry_lock();
+    bool given = exit_key.ours;
+    if (given) {
+        fs_store(&exit_key.ours, false);
+        pthread_key_delete(exit_key.number);
+    }
+    fs_registry_unlock();
+    fs_signals_restore(saved);
+    return given;
+}
+
 /* The program's own thread-specific-data destructors may still lock and fork: ours puts itself off
  * to the last of the rounds that POSIX promises (PTHREAD_DESTRUCTOR_ITERATIONS). */
 static void at_thread_exit(void *record) {
     struct fs_thread *self = record;
-    if (++self->exit_rounds < PTHREAD_DESTRUCTOR_ITERATIONS) {
-        pthread_setspecific(exit_key, self);
+    if (++self->exit_rounds < PTHREAD_DESTRUCTOR_ITERATIONS && note_exit(self)) {
         return;
     }
+    fs_thread_end(self);
+}
+
+void fs_thread_end(struct fs_thread *self) {
     fs_raise_depth(self); /* no fork while the record goes */
     fs_sigset saved = fs_signals_block();
     ended = true;
@@ -224,7 +261,7 @@ void fs_thread_begin(struct fs_thread *thread) {
     thread->owner_id = thread->tid;
     thread->handle = pthread_self();
     fs_self = thread;
-    pthread_setspecific(exit_key, thread); /* fails without memory only: the record then leaks */
+    note_exit(thread);
     fs_attach(thread, FS_ATTACHED);
 }
 
@@ -254,17 +291,17 @@ struct fs_thread *fs_adopt(void) {
     }
     struct fs_thread *self = register_caller();
     if (self != NULL) {
-        pthread_setspecific(exit_key, self);
+        note_exit(self);
     }
     return self;
 }
 
 void fs_registry_init(void) {
     registry.pid = (int)fs_syscall0(SYS_getpid);
-    pthread_key_create(&exit_key, at_thread_exit);
+    exit_key.ours = fs_real.pthread_key_create(&exit_key.number, at_thread_exit) == 0;
     struct fs_thread *self = register_caller();
     if (self != NULL) {
-        pthread_setspecific(exit_key, self);
+        note_exit(self);
     }
 }
 

@@ -186,6 +186,15 @@ struct fs_thread *fs_thread_new(void);
 void fs_thread_release(struct fs_thread *thread);
 /* The new thread takes its record over; runs in it, before its start routine. */
 void fs_thread_begin(struct fs_thread *thread);
+/* The last use of the caller's record. Called when its destructors of thread-specific data are through,
+ * as long as forksafe has a key of its own to know that by. */
+void fs_thread_end(struct fs_thread *self);
+bool fs_exits_are_noted(void);
+/* Gives that key back, for a program that wants all PTHREAD_KEYS_MAX. From then on run_posix() and
+ * run_c11() call fs_thread_end(), before the destructors: locks that these take are not seen. A thread
+ * that leaves neither way (the first one, one that was there before and calls pthread_exit) leaves its
+ * record behind. Returns false if that was done before. */
+bool fs_give_exit_key(void);
 
 /* The list. NULL: from the start; returns NULL at the end. Skips free and vanished records. Without
  * a lock the result may have ended or may be only half made: tid is then 0. */

@@ -4,18 +4,47 @@
 #include "../init.h"
 #include "../suspend.h"
 
+/* The program has every key: a thread's end is noted before its destructors, not after. */
+static void end(void *self) { fs_thread_end(self); }
+
+static __attribute__((noinline)) void *run_without_key(struct fs_thread *self, bool c11) {
+    void *value = NULL;
+    pthread_cleanup_push(end, self);
+    value =
+        c11 ? (void *)(intptr_t)self->start.c11(self->argument) : self->start.posix(self->argument);
+    pthread_cleanup_pop(1);
+    return value;
+}
+
+/* The key was given away while the thread ran. */
+static void returned(struct fs_thread *self) {
+    if (fs_unlikely(!fs_exits_are_noted())) {
+        fs_thread_end(self);
+    }
+}
+
 static void *run_posix(void *argument) {
     struct fs_thread *self = argument;
     fs_thread_begin(self);
     fs_suspend_open(self);
-    return self->start.posix(self->argument);
+    if (fs_unlikely(!fs_exits_are_noted())) {
+        return run_without_key(self, false);
+    }
+    void *value = self->start.posix(self->argument);
+    returned(self);
+    return value;
 }
 
 static int run_c11(void *argument) {
     struct fs_thread *self = argument;
     fs_thread_begin(self);
     fs_suspend_open(self);
-    return self->start.c11(self->argument);
+    if (fs_unlikely(!fs_exits_are_noted())) {
+        return (int)(intptr_t)run_without_key(self, true);
+    }
+    int value = self->start.c11(self->argument);
+    returned(self);
+    return value;
 }
 
 /* Makes a record for a thread about to be made by `self`; NULL where there is no memory: the thread
@@ -81,6 +110,28 @@ FS_EXPORT int thrd_create(thrd_t *handle, thrd_start_t start, void *argument) {
     int result = fs_real.thrd_create(handle, run_c11, thread);
     created(thread, result == thrd_success, result == thrd_success ? *handle : 0);
     fs_leave(self, &creating, slot);
+    return result;
+}
+
+/* --- keys: the program may have as many as without us ------------------------------------------ */
+
+FS_EXPORT int pthread_key_create(pthread_key_t *key, void (*destructor)(void *)) {
+    struct fs_thread *self = fs_current();
+    int error = fs_real.pthread_key_create(key, destructor);
+    if (error == EAGAIN && self != NULL && fs_give_exit_key()) {
+        error = fs_real.pthread_key_create(key, destructor);
+    }
+    return error;
+}
+
+FS_ALSO(__pthread_key_create, pthread_key_create);
+
+FS_EXPORT int tss_create(tss_t *key, tss_dtor_t destructor) {
+    struct fs_thread *self = fs_current();
+    int result = fs_real.tss_create(key, destructor);
+    if (result != thrd_success && self != NULL && fs_give_exit_key()) {
+        result = fs_real.tss_create(key, destructor);
+    }
     return result;
 }
 

@@ -640,6 +640,75 @@ static int threads_come_and_go(const void *arg) {
     return hz_churn_stop(&churn);
 }
 
+/* ---- a program that wants every key ---- */
+
+static pthread_key_t keys[PTHREAD_KEYS_MAX];
+static volatile int strange; /* a destructor got a value that nobody set */
+
+static void destroy(void *value) {
+    if (value != keys) {
+        strange = 1;
+    }
+}
+
+static int take_all_keys(void) {
+    for (int i = 0; i < PTHREAD_KEYS_MAX; i++) {
+        HZ_IS(pthread_key_create(&keys[i], destroy), 0);
+    }
+    pthread_key_t one_more;
+    HZ_IS(pthread_key_create(&one_more, NULL), EAGAIN);
+    return HZ_OK;
+}
+
+static int keys_are_empty(void) {
+    for (int i = 0; i < PTHREAD_KEYS_MAX; i++) {
+        HZ_TRUE(pthread_getspecific(keys[i]) == NULL);
+    }
+    return HZ_OK;
+}
+
+static int uses_keys(void *arg) {
+    (void)arg;
+    HZ_TRY(keys_are_empty());
+    for (int i = 0; i < PTHREAD_KEYS_MAX; i++) {
+        HZ_IS(pthread_setspecific(keys[i], keys), 0);
+    }
+    return HZ_OK;
+}
+
+struct early {
+    struct hz_thread thread;
+    struct hz_event begun, taken;
+};
+
+static int uses_keys_later(void *arg) {
+    struct early *early = arg;
+    hz_post(&early->begun);
+    hz_await(&early->taken, 1);
+    return uses_keys(NULL);
+}
+
+/* All of them are there, and none has a value, in threads from before and after, and in children. */
+static int all_keys(const void *arg) {
+    struct early early = {0};
+    (void)arg;
+    hz_start(&early.thread, uses_keys_later, &early);
+    hz_await(&early.begun, 1);
+    HZ_TRY(take_all_keys());
+    hz_post(&early.taken);
+    HZ_TRY(hz_finish(&early.thread));
+    HZ_TRY(hz_elsewhere(uses_keys, NULL));
+    HZ_TRY(hz_child(uses_keys, NULL));
+    HZ_TRY(uses_keys(NULL));
+    HZ_IS(strange, 0);
+    return HZ_OK;
+}
+
+static int come_and_go_with_all_keys(const void *arg) {
+    HZ_TRY(take_all_keys());
+    return threads_come_and_go(arg);
+}
+
 static const struct hazard hazards[] = {
     HAZARD("life_many_vanished", many_vanished, HANGS, "10,000 mutexes held by a vanished thread"),
     HAZARD("life_many_own", many_own, WRONG, "10,000 error-checking mutexes held by the survivor"),
@@ -674,5 +743,8 @@ static const struct hazard hazards[] = {
            "the same, with a waiter and a holder that vanish"),
     HAZARD_CHANCE("life_come_and_go", threads_come_and_go, NULL, EITHER,
                   "threads made, ended and joined beside 300 forks"),
+    HAZARD("life_all_keys", all_keys, OK, "every pthread_key_t there is: as many, and empty"),
+    HAZARD_CHANCE("life_all_keys_come_and_go", come_and_go_with_all_keys, NULL, EITHER,
+                  "threads come and go while the program has every key"),
 };
 HAZARD_MAIN(hazards)

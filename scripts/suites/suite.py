@@ -280,7 +280,7 @@ def options(name, suite, tests):
         parser.add_argument("suite", help="the built suite")
     parser.add_argument("lib", metavar="LIB", help="the library to preload")
     parser.add_argument("tests", nargs="*", metavar=tests, help="only these")
-    given = parser.parse_intermixed_args()
+    given = parser.parse_args()
     if not os.path.isfile(given.lib):
         parser.error(f"no library {given.lib}")
     given.lib = os.path.realpath(given.lib)

@@ -83,7 +83,7 @@ static const char *program_path(void) {
     static char path[PATH_MAX];
     long length = fs_syscall3(SYS_readlink, "/proc/self/exe", path, sizeof path - 1);
     path[length > 0 ? length : 0] = '\0';
-    return length > 0 ? path : program_invocation_name;
+    return length > 0 ? path : fs_program_name();
 }
 
 /* {"module":...,"build_id":...,"offset":...}, or {"address":...} outside any module. */
@@ -124,7 +124,7 @@ static void begin(const char *kind, int64_t pid) {
     fs_json_string(&event, "event", kind);
     add_time(&now);
     fs_json_number(&event, "pid", pid);
-    fs_json_string(&event, "program", program_invocation_short_name);
+    fs_json_string(&event, "program", fs_program_name());
 }
 
 /* --- writing --------------------------------------------------------------------------------- */

@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <link.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -41,7 +42,15 @@ static bool identify(struct statx *what) {
     return true;
 }
 
-void fs_report_init(void) { stderr_at_start.open = identify(&stderr_at_start.file); }
+static char program_name[NAME_MAX + 1];
+
+const char *fs_program_name(void) { return program_name; }
+
+void fs_report_init(void) {
+    size_t length = strnlen(program_invocation_short_name, sizeof program_name - 1);
+    memcpy(program_name, program_invocation_short_name, length);
+    stderr_at_start.open = identify(&stderr_at_start.file);
+}
 
 static bool is_still_stderr(void) {
     const struct statx *then = &stderr_at_start.file;
@@ -107,9 +116,7 @@ static void add_module(struct fs_text *text, const struct dl_find_object *module
                        uintptr_t address) {
     const char *path = module->dlfo_link_map->l_name;
     const char *slash = strrchr(path, '/');
-    fs_text_string(text, *path == '\0'   ? program_invocation_short_name
-                         : slash != NULL ? slash + 1
-                                         : path);
+    fs_text_string(text, *path == '\0' ? fs_program_name() : slash != NULL ? slash + 1 : path);
     fs_text_string(text, "+");
     fs_text_hex(text, address - module->dlfo_link_map->l_addr);
 }

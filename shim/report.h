@@ -31,8 +31,12 @@ void fs_text_address(struct fs_text *text, const void *address, bool symbols);
 /* 'thread "worker" (tid 4711)'. */
 void fs_text_thread(struct fs_text *text, int tid, const char *name);
 
-/* Remembers what descriptor 2 is. */
+/* Remembers what descriptor 2 is, and the program's name. */
 void fs_report_init(void);
+
+/* The last part of the name that the program was started by. libc's own variable points into the
+ * arguments, which servers overwrite with what ps is to show. */
+const char *fs_program_name(void);
 
 /* Begins a line about a fork, in the child: "forksafe: process 12 (forked by 11): ". */
 struct fs_text fs_report_begin(char *buffer, size_t size);

@@ -13,6 +13,7 @@
 #include "config.h"
 #include "real.h"
 #include "registry.h"
+#include "report.h"
 #include "sys.h"
 
 /* Where libunwind cannot go (no unwind tables, JIT code) what was seen decides; nor is a stack
@@ -85,7 +86,7 @@ static bool is_opaque_by_name(uintptr_t address) {
         return false;
     }
     const char *path = module.dlfo_link_map->l_name;
-    return is_named(base_name(*path != '\0' ? path : program_invocation_name), fs_config.opaque);
+    return is_named(*path != '\0' ? base_name(path) : fs_program_name(), fs_config.opaque);
 }
 
 /* --- libunwind's callbacks ------------------------------------------------------------------- */

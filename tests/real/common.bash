@@ -20,6 +20,11 @@ declare -A groups=() # those that were started and not yet killed
 # What a preloaded half gets beside the library. The deadline is long, since a busy machine may leave
 # a thread inside a lock for a while; a test that runs as a user would empties this.
 options=(FORKSAFE_DEADLINE_MS=10000)
+# A command before the command, without the library: one that changes the user, for programs that
+# refuse to run as root.
+as=()
+as_nobody=()
+((EUID != 0)) || as_nobody=(setpriv --reuid=nobody --regid=nogroup --clear-groups --)
 
 # Prints the processes of a group, and all that descends from them, in groups of their own or not.
 family() { # GROUP
@@ -86,10 +91,10 @@ need() { # COMMAND...
     done
 }
 
-# Lets every user into the scratch directory, for programs that do not run as root, and takes a copy
+# Lets every user write in the scratch directory, for programs that do not run as root, and takes a copy
 # of the library there.
 open_scratch() {
-    chmod 755 "$scratch"
+    chmod 1777 "$scratch"
     install -m 755 "$lib" "$scratch/libforksafe.so"
     lib=$scratch/libforksafe.so
 }
@@ -108,7 +113,7 @@ start() { # NAME SECONDS bare|preloaded|counted COMMAND...
         half+=("FORKSAFE_REPORT=$scratch/$1.events/%p")
     fi
     set -m
-    timeout --foreground -s KILL "$2" env "${half[@]}" "${@:4}" \
+    timeout --foreground -s KILL "$2" "${as[@]}" env "${half[@]}" "${@:4}" \
         </dev/null >"$scratch/$1.out" 2>"$scratch/$1.err" &
     group=$!
     set +m

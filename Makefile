@@ -1,4 +1,4 @@
-# forksafe. Targets: all, demo, test, stress, lint, install, uninstall, deb, clean.
+# forksafe. Targets: all, demo, test, stress, bench, lint, install, uninstall, deb, clean.
 # The one place where the version stands: forksafe --version, forksafe.pc and the Debian package take it from here.
 VERSION := 0.1.0
 CC ?= cc
@@ -33,7 +33,7 @@ TESTS := $(BUILD)/tests
 HAZARDS := $(patsubst tests/programs/%,$(TESTS)/%,$(basename $(wildcard tests/programs/*.c tests/programs/*.cpp)))
 PROGRAMS := $(HAZARDS) $(addprefix $(TESTS)/,unit held poold stress latency scale syslog_storm alloc_storm \
 	atfork_order libatfork_opened.so urcu urcu-bp detect_daemon detect_stuck \
-	crowd crowd_static crowd_static_pie filter fds execs idle loads libforker.so libwrap.so)
+	crowd crowd_static crowd_static_pie filter fds execs idle loads libforker.so libwrap.so bench)
 
 .PHONY: all compiler
 all: $(LIBRARY) $(BUILD)/forksafe-ps
@@ -102,6 +102,11 @@ $(TESTS)/%: tests/programs/%.cpp $(wildcard tests/programs/*.h)
 	@echo "  CXX $<"
 	@$(CXX) $(TEST_CXXFLAGS) -o $@ $<
 
+$(TESTS)/bench: tests/bench/bench.cpp
+	@mkdir -p $(@D)
+	@echo "  CXX $<"
+	@$(CXX) $(TEST_CXXFLAGS) -o $@ $<
+
 $(TESTS)/unit: tests/unit/unit.c $(SHIM_OBJECTS)
 	@mkdir -p $(@D)
 	@echo "  CC  $<"
@@ -155,7 +160,7 @@ $(TESTS)/opaque: TEST_LIBS = -L$(TESTS) -lownlocks '-Wl,-rpath,$$ORIGIN'
 
 # --- what a user runs --------------------------------------------------------------------------
 
-.PHONY: demo test stress lint install uninstall deb clean
+.PHONY: demo test stress bench lint install uninstall deb clean
 demo:
 	@scripts/setup demo
 	@$(MAKE) --no-print-directory -s $(LIBRARY) $(TESTS)/poold
@@ -172,6 +177,11 @@ stress:
 	@tests/stress/run $(LIBRARY) $(TESTS) $(SECONDS)
 	@tests/stress/latency $(LIBRARY) $(TESTS)
 	@STORM_FORKS=2000 tests/hazards $(TESTS) $(LIBRARY) 'storm_*' 'libc_*' 'loader_*storm'
+
+bench:
+	@scripts/setup bench
+	@$(MAKE) --no-print-directory -s -j2 all $(TESTS)/bench
+	@tests/bench/run --json $(BUILD)/bench.json --svg $(BUILD)/bench.svg $(TESTS) $(LIBRARY)
 
 lint:
 	@scripts/setup lint

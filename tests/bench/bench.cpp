@@ -40,7 +40,7 @@
 #include <unistd.h>
 
 enum {
-    SLICES = 12,      // of one measurement: the middle one counts
+    SLICES = 50,      // of one measurement: the middle one counts
     LEAST_FORKS = 34, // nine processes make 300 then
     MOST_FORKS = 1000,
     HELD_ONCE = 16,

@@ -418,7 +418,7 @@ static void pair(const char *name, const char *crowd, long ms) {
 
 // ---- count ----
 
-extern "C" __attribute__((noinline, noclone, used)) void counted(void (*run)(long n)) {
+extern "C" __attribute__((noinline, used)) void counted(void (*run)(long n)) {
     run(COUNTED);
     __asm__ volatile(""); // no tail call: then callgrind would not see its end
 }

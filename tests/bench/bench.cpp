@@ -6,8 +6,8 @@
 //   bench fork BESIDE N FORKS MS    "parent": ns until each fork returned there; "child": likewise. FORKS of them; or
 //                                   as many as MS milliseconds have room for, or LEAST_FORKS if these take less than
 //                                   six times as long
-//   bench own BESIDE N FORKS MS     the same, but each fork followed by one made by the bare system call, which no
-//                                   library sees: "raw_parent", "raw_child"
+//   bench own BESIDE N FORKS MS     the same, with a third of LEAST_FORKS, but each fork followed by one made by the
+//                                   bare system call, which no library sees: "raw_parent", "raw_child"
 //   bench start RUNS LIB|-          "ns": of each run of `true`, preloaded with LIB
 //   bench memory WHAT N             "bytes": resident memory for each of N threads (that held 16 locks once), of N
 //                                   locks "used" one after another, or of N locks "held" at once
@@ -610,8 +610,8 @@ static void forks(const char *name, long n, long count, long ms, bool own) {
         one_fork(fork, beside->exec, &child[0]);
     }
     uint64_t begin = now_ns(), most = (uint64_t)ms * 1000000;
-    long i = 0;
-    for (uint64_t took = 0; i < count && took < (i < LEAST_FORKS ? 6 * most : most);
+    long i = 0, least = own ? LEAST_FORKS / 3 : LEAST_FORKS;
+    for (uint64_t took = 0; i < count && took < (i < least ? 6 * most : most);
          took = now_ns() - begin, i++) {
         parent[i] = one_fork(fork, beside->exec, &child[i]);
         if (own) {

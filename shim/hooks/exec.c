@@ -3,7 +3,6 @@
  * has no handler for it. So the caller is DETACHED, and nobody sends it one. */
 #include "hook.h"
 
-#include <alloca.h>
 #include <stdarg.h>
 
 #include "../suspend.h"
@@ -74,7 +73,7 @@ HANDS_ON(posix_spawnp,
         argv##_count++;                                                                            \
     }                                                                                              \
     va_end(list);                                                                                  \
-    char **argv = alloca((argv##_count + 1) * sizeof *argv);                                       \
+    char *argv[argv##_count + 1];                                                                  \
     argv[0] = (char *)(uintptr_t)first;                                                            \
     va_start(list, first);                                                                         \
     for (size_t i = 1; i <= argv##_count; i++) {                                                   \

@@ -567,7 +567,9 @@ static int accept_signalfd(siginfo_t *info) {
     return (int)read_info.ssi_signo;
 }
 
-/* The signals of the program, with the values that they were sent with; then SIGTERM. */
+/* The signals of the program, with the values that they were sent with; then one that is taken when
+ * none of these is left: the lowest comes first. */
+#define LAST (SIGRTMIN + 3)
 static int accept_all(void *arg) {
     struct acceptor *acceptor = arg;
     static const int order[] = {0, 1, 2};
@@ -576,7 +578,7 @@ static int accept_all(void *arg) {
         siginfo_t info;
         memset(&info, 0, sizeof info);
         int signo = acceptor->accept(&info);
-        if (signo == SIGTERM) {
+        if (signo == LAST) {
             break;
         }
         if (signo < 0) {
@@ -619,7 +621,7 @@ static int full_set_acceptors(const void *arg) {
         HZ_TRY(hz_child(nothing, NULL));
     }
     for (int i = 0; i < ACCEPTORS; i++) {
-        HZ_SETUP(pthread_kill(acceptors[i].thread.id, SIGTERM) == 0);
+        HZ_SETUP(pthread_kill(acceptors[i].thread.id, LAST) == 0);
         HZ_TRY(hz_finish(&acceptors[i].thread));
         HZ_IS(acceptors[i].number, SENT);
     }

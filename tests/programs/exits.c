@@ -637,7 +637,7 @@ static int creations_fail(const void *arg) {
     { "exit_" name, process_ends, &which, RARELY, about, "", 1 }
 
 static const struct hazard hazards[] = {
-    HAZARD_CHANCE("exit_data_locks", destructors_lock, NULL, EITHER,
+    HAZARD_CHANCE("exit_data_locks", destructors_lock, NULL, RARELY,
                   "destructors of thread-specific data lock"),
     HAZARD_PATIENT("exit_data_forks", destructors_fork, NULL, OK,
                    "destructors of thread-specific data fork"),
@@ -663,7 +663,7 @@ static const struct hazard hazards[] = {
     HAZARD_PATIENT("exit_all_leave", everybody_leaves, NULL, RARELY,
                    "all threads leave by pthread_exit or thrd_exit"),
     HAZARD_PATIENT("exit_joins", joins, NULL, OK, "joins that find the thread alive"),
-    HAZARD_CHANCE("exit_detached", detached_end, NULL, EITHER, "detached threads end"),
+    HAZARD_CHANCE("exit_detached", detached_end, NULL, RARELY, "detached threads end"),
     HAZARD_PATIENT("exit_never_made", creations_fail, NULL, OK, "pthread_create fails"),
 };
 HAZARD_MAIN(hazards)

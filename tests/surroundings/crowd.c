@@ -1,4 +1,5 @@
-/* crowd [WORD...]: a few threads that lock, allocate, format times, sleep and compute, and a main thread that forks beside
+/* crowd [WORD...]: a few threads that lock, allocate, format times, sleep and compute, and a main thread that
+ * forks beside
  * them. What became of the children is said; so is, with `slowest=MS`, a fork that took longer.
  *
  *   threads=N forks=N   4 and 20
@@ -6,6 +7,7 @@
  *   holder              one more thread holds a mutex for good, which the children (with `locks`) take
  *   inside              what is allocated is allocated with a lock held
  *   handlers            the program has a signal handler of its own, and gets signals
+ *   signals=early|late  the program handles every real-time signal, before or after it has threads
  *   filter=WORDS        a seccomp filter (filter.h), once the threads run
  *   limit=NAME:VALUE    a resource limit, once the threads run; "+N" is what is used now and N more
  *   slowest=MS          1 if a fork took longer
@@ -127,6 +129,13 @@ static void limit(const char *word) {
     SETUP(setrlimit(which, &both) == 0);
 }
 
+static void handle_all(void) {
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    for (int signo = SIGRTMIN; signo <= SIGRTMAX; signo++) {
+        SETUP(sigaction(signo, &action, NULL) == 0 && sigaction(signo, &action, NULL) == 0);
+    }
+}
+
 static unsigned number_in(const char *word) { return (unsigned)atoi(strchr(word, '=') + 1); }
 
 int main(int argc, char **argv) {
@@ -143,6 +152,9 @@ int main(int argc, char **argv) {
         holder = holder || strcmp(argv[i], "holder") == 0;
         inside = inside || strcmp(argv[i], "inside") == 0;
         handlers = handlers || strcmp(argv[i], "handlers") == 0;
+        if (strcmp(argv[i], "signals=early") == 0) {
+            handle_all();
+        }
     }
     tzset(); /* reads the zone's file, and keeps it */
     pthread_t *handles = calloc(threads + 1, sizeof *handles);
@@ -164,6 +176,8 @@ int main(int argc, char **argv) {
             filter(argv[i] + 7);
         } else if (strncmp(argv[i], "limit=", 6) == 0) {
             limit(argv[i] + 6);
+        } else if (strcmp(argv[i], "signals=late") == 0) {
+            handle_all();
         }
     }
     unsigned good = 0;

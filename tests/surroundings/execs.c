@@ -1,4 +1,5 @@
-/* execs PRINTER HOW: executes PRINTER, which prints its environment, in one of many ways; "own" in front of HOW: with an
+/* execs PRINTER HOW: executes PRINTER, which prints its environment, in one of many ways; "own" in front of HOW:
+ * with an
  * environment of its own, else with the inherited one. Threads run meanwhile. */
 #include "surroundings.h"
 

@@ -1,9 +1,11 @@
 /* fds MODE FILE [WAY]: the program's descriptors.
  *
  *   list FILE        lists them at each stage of its life, its child's too
- *   database FILE WAY [early|late]   closes all (WAY: range, loop, closefrom, daemon) before or after it has threads, opens
+ *   database FILE WAY [early|late]   closes all (WAY: range, loop, closefrom, daemon) before or after it has
+ *                                    threads, opens
  *                    FILE as 0, 1 and 2, and forks beside a thread that holds a mutex for good; the child takes it
- *   reborn FILE      removes FILE, which is its stderr, and makes it anew: it then has the same inode number on some file
+ *   reborn FILE      removes FILE, which is its stderr, and makes it anew: it then has the same inode number on
+ *   some file
  *                    systems
  *   stderr FILE      forks in the same way, with its stderr as it is
  *

@@ -17,7 +17,8 @@ static void *work(void *unused) {
     return unused;
 }
 
-/* Forks so often, beside a thread that has the locks nearly always if `beside`. Returns how many children were fine. */
+/* Forks so often, beside a thread that has the locks nearly always if `beside`. Returns how many children were
+ * fine. */
 __attribute__((visibility("default"))) unsigned fork_beside_locks(unsigned forks, bool beside);
 unsigned fork_beside_locks(unsigned forks, bool beside) {
     pthread_t thread;

@@ -1,4 +1,5 @@
-/* idle THREADS [handlers] [fork]: starts so many threads, which lock and unlock a few locks and then wait, and says what
+/* idle THREADS [handlers] [fork]: starts so many threads, which lock and unlock a few locks and then wait, and
+ * says what
  * the kernel counts of the process: "RSS PRIVATE_DIRTY" in KiB. */
 #include "surroundings.h"
 

@@ -1,4 +1,5 @@
-/* loads LIBFORKER HOW [beside]: opens libforker.so globally, with RTLD_DEEPBIND, in a namespace of its own, or twice of
+/* loads LIBFORKER HOW [beside]: opens libforker.so globally, with RTLD_DEEPBIND, in a namespace of its own, or
+ * twice of
  * these, and has it fork; then forks by itself beside its own thread. */
 #include "surroundings.h"
 

@@ -1,4 +1,5 @@
-/* wrap.c - another preload, which counts calls on their way to the next definition, and says at the end whether it has
+/* wrap.c - another preload, which counts calls on their way to the next definition, and says at the end whether it
+ * has
  * seen any. */
 #include "surroundings.h"
 

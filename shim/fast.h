@@ -140,20 +140,22 @@ static inline void fs_fast_spin_give(pthread_spinlock_t *spin) {
 /* --- the record ------------------------------------------------------------------------------ */
 
 /* fs_enter_as() where there is room and no fork under way: the new entry. NULL: the depth is as it was.
- */
+ * (The frame may be a handler's that ran before the depth went up. It counts only for one that waits,
+ * and that stores its own.) */
 static inline struct fs_entry *fs_fast_enter(struct fs_thread *self, uint32_t slot, void *object,
                                              enum fs_kind kind, enum fs_phase phase,
                                              const void *caller) {
+    struct fs_entry *entry = &self->entries[slot];
+    fs_store_frame(&entry->frame);
+    fs_compiler_barrier();
     fs_store(&self->depth, slot + 1);
     fs_compiler_barrier();
     if (fs_unlikely(fs_load(&fs_stop) != 0)) {
         fs_store(&self->depth, slot);
         return NULL;
     }
-    struct fs_entry *entry = &self->entries[slot];
     entry->object = object;
     entry->caller = caller;
-    fs_store_frame(&entry->frame);
     fs_compiler_barrier(); /* `object` is written before the entry counts as more than reserved */
     fs_store(&entry->what, FS_WHAT(kind, phase));
     return entry;

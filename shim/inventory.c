@@ -261,7 +261,7 @@ bool fs_is_busy(const struct fs_thread *thread) {
 /* A call that is under way called us, so that its frame lies above ours; one that was jumped out of
  * left its place on the stack to us. */
 static bool was_abandoned(const struct fs_entry *entry, uintptr_t frame) {
-    return entry->phase != FS_HELD && entry->phase != FS_RESERVED && entry->frame <= frame;
+    return entry->phase != FS_HELD && entry->frame <= frame;
 }
 
 void fs_prune_calls(struct fs_thread *self, uintptr_t frame) {

@@ -41,11 +41,22 @@ void fs_disown(const void *object, uint8_t kind);
 
 enum { FS_NO_SLOT = UINT32_MAX };
 
+/* Of the entry at `slot`, which may be beyond the room. */
+static inline __attribute__((always_inline)) void fs_note_frame(struct fs_thread *self,
+                                                                uint32_t slot) {
+    if (fs_likely(slot < self->capacity)) {
+        fs_store_frame(&self->entries[slot].frame);
+    }
+}
+
 /* Raises the depth, and parks first if a fork has closed the gate and the caller holds nothing.
  * The order is the whole protocol: depth up, then look at the stop word. Pairs with close_gate()
- * in world.c, which sets the word, runs a membarrier, then reads the depths. */
+ * in world.c, which sets the word, runs a membarrier, then reads the depths. The frame comes first,
+ * so that a handler that jumps away before the entry is filled leaves one that can be told. */
 static inline uint32_t fs_raise_depth(struct fs_thread *self) {
     uint32_t slot = self->depth;
+    fs_note_frame(self, slot);
+    fs_compiler_barrier();
     fs_store(&self->depth, slot + 1);
     fs_compiler_barrier();
     if (fs_unlikely(fs_load(&fs_stop) != 0)) {
@@ -69,7 +80,7 @@ static inline uint32_t fs_enter_as(struct fs_thread *self, void *object, enum fs
     struct fs_entry *entry = &self->entries[slot];
     entry->object = object;
     entry->caller = caller;
-    fs_store_frame(&entry->frame);
+    fs_store_frame(&entry->frame); /* again: a handler may have used the place in between */
     fs_compiler_barrier(); /* `object` is written before the entry counts as more than reserved */
     fs_store(&entry->what, FS_WHAT(kind, phase));
     return slot;
@@ -85,6 +96,8 @@ static inline uint32_t fs_enter(struct fs_thread *self, void *object, enum fs_ki
 static inline uint32_t fs_enter_late(struct fs_thread *self, void *object, enum fs_kind kind,
                                      const void *caller) {
     uint32_t slot = self->depth;
+    fs_note_frame(self, slot);
+    fs_compiler_barrier();
     fs_store(&self->depth, slot + 1);
     fs_store(&self->takes, self->takes + 1);
     if (fs_unlikely(slot >= self->capacity)) {

@@ -126,7 +126,11 @@ static void stop_if_wanted(struct fs_thread *self) {
 
 /* The depth goes up, and then the orders are looked at: pairs with forget_verdicts() and
  * close_gate(). */
-static bool may_pass(struct fs_thread *self) {
+static bool may_pass(struct fs_thread *self, uintptr_t frame) {
+    if (self->depth < self->capacity) {
+        self->entries[self->depth].frame = frame;
+    }
+    fs_compiler_barrier();
     fs_store(&self->depth, self->depth + 1);
     fs_compiler_barrier();
     if (self->depth > 1) {
@@ -158,7 +162,7 @@ __attribute__((noinline)) uint32_t fs_gate(struct fs_thread *self, uintptr_t fra
         if (self->depth == 0) {
             park_if_wanted(self);
         }
-    } while (!may_pass(self));
+    } while (!may_pass(self, frame));
     passed(self);
     return place(self);
 }

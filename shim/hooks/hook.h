@@ -67,6 +67,7 @@ static inline bool fs_failed_by_fork(const struct fs_thread *self, const void *o
 
 /* The second half of a hook that takes a lock and returns 0 or an error number. */
 #define FS_TAKE_AT(self, object, slot, call)                                                       \
+    fs_note_frame(self, slot);                                                                     \
     int error = call;                                                                              \
     if (fs_failed_by_fork(self, object, slot, error)) {                                            \
         error = call;                                                                              \

@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034 # some are for the scripts alone
 # What the scripts of tests/surroundings/ share: BUILD_DIR LIB as arguments, and comparisons of bare with preloaded.
 
 if [[ $# -ne 2 || ! -x $1/crowd || ! -f $2 ]]; then
@@ -65,7 +66,8 @@ same() {
 # were forced may be between.
 works() {
     run_with "${preloads:-$lib}" "$@" >"$work/preloaded"
-    [[ $(grep -v '^forksafe: process .* released here' "$work/preloaded") == "${expected-20 forks, 20 children fine}"$'\n'"status 0" ]]
+    grep -v '^forksafe: process .* released here' "$work/preloaded" |
+        cmp -s - <(printf '%s\nstatus 0\n' "${expected-20 forks, 20 children fine}")
 }
 
 # One line of the library's own in what the last run wrote, and it is like that.

@@ -1,4 +1,4 @@
-# forksafe. Targets: all, demo, test, stress, bench, lint, install, uninstall, deb, clean.
+# forksafe. Targets: all, demo, test, real, stress, bench, lint, install, uninstall, deb, clean.
 # The one place where the version stands: forksafe --version, forksafe.pc and the Debian package take it from here.
 VERSION := 0.1.0
 CC ?= cc
@@ -160,7 +160,7 @@ $(TESTS)/opaque: TEST_LIBS = -L$(TESTS) -lownlocks '-Wl,-rpath,$$ORIGIN'
 
 # --- what a user runs --------------------------------------------------------------------------
 
-.PHONY: demo test stress bench lint install uninstall deb clean
+.PHONY: demo test real stress bench lint install uninstall deb clean
 demo:
 	@scripts/setup demo
 	@$(MAKE) --no-print-directory -s $(LIBRARY) $(TESTS)/poold
@@ -170,6 +170,11 @@ test:
 	@scripts/setup test
 	@$(MAKE) --no-print-directory -s -j2 all $(CHECKED) $(PROGRAMS)
 	@tests/run $(TESTS) $(LIBRARY)
+
+real:
+	@scripts/setup real
+	@$(MAKE) --no-print-directory -s -j2 $(LIBRARY) $(TESTS)/syslog_storm
+	@tests/real/run $(LIBRARY) $(TESTS)
 
 stress:
 	@scripts/setup test

@@ -204,7 +204,8 @@ fork_counts() { # NAME PROGRAM (a pattern)
     local events=$scratch/$1.events dirty
     cat "$events"/* >"$events.all"
     dirty=$(jq -c 'select(.event == "deadlock" or .event == "stuck" or (.event == "fork" and
-        any(.inherited[]; (.torn or .role == "inside") and ('"$tolerated"' | not))))' "$events.all")
+        any(.inherited[]; (.torn or .role == "inside") and ('"$tolerated"' | not)))) |
+        {event, program, thread, stop, inherited: [.inherited[]? | select(.torn or .role == "inside")]}' "$events.all")
     [[ -z $dirty ]] || fail "not a clean fork: ${dirty:0:3000}"
     read -r forks beside most forced < <(jq -rn --arg program "$2" '
         [inputs | select(.event == "fork" and (.program | test($program)))] |

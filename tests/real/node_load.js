@@ -1,4 +1,4 @@
-// node_load.js DIRECTORY: workers hash, parse and write files, while they and the main thread start
+// node_load.js DIRECTORY WORKERS: workers hash, parse and write files, while they and the main thread start
 // processes. What is printed is the same in each run.
 'use strict';
 const { Worker, isMainThread, parentPort, workerData } = require('worker_threads');
@@ -9,7 +9,7 @@ const path = require('path');
 const zlib = require('zlib');
 const { promisify } = require('util');
 
-const WORKERS = 4;
+const WORKERS = Number(process.argv[3]);
 const ROUNDS = 10;
 
 // On libuv's own threads, and on this one.
@@ -64,7 +64,7 @@ async function work() {
 async function lead(directory) {
     const workers = [];
     for (let who = 0; who < WORKERS; who++) {
-        const worker = new Worker(__filename, { workerData: { who, directory } });
+        const worker = new Worker(__filename, { workerData: { who, directory }, argv: [directory, process.argv[3]] });
         workers.push(new Promise((resolve, reject) => {
             worker.on('error', reject);
             worker.on('message', resolve);
@@ -73,6 +73,7 @@ async function lead(directory) {
     const lines = [];
     for (let i = 0; i < 20; i++) { // with the workers
         const shell = promisify(exec)(`printf %s ${i}; exit 0`);
+        await compute(i, directory);
         lines.push(`main ${execFileSync('echo', [String(i)]).toString().trim()} ${(await shell).stdout}`);
     }
     for (let i = 0; i < 4; i++) {

@@ -466,6 +466,7 @@ void fs_repair_child(struct fs_thread *survivor, bool by_fork) {
     child.new_id = fs_layout_own_id();
     fs_registry_cut(survivor);
     survivor->owner_id = child.new_id;
+    fs_peek_alone(true);
     FS_EACH_VANISHED (thread) {
         drop_disproved(thread);
     }
@@ -474,6 +475,7 @@ void fs_repair_child(struct fs_thread *survivor, bool by_fork) {
         settle(thread, &child);
     }
     reown_all(&child);
+    fs_peek_alone(false);
     fs_loader_repair(child.old_id, child.new_id);
     fs_event_end();
     fs_detect_begin();

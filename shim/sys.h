@@ -59,6 +59,9 @@ void *fs_map_larger(void *old, size_t old_bytes, size_t bytes);
 
 /* Copies memory that may have been unmapped or freed. Returns false instead of crashing. */
 bool fs_peek(void *to, const void *from, size_t bytes);
+/* In a child, from here to the same with false: the caller is the only thread, so that a page that could
+ * be read once need not be asked about again. */
+void fs_peek_alone(bool alone);
 
 /* Registers for and runs an expedited membarrier: when it returns, every running thread of the
  * process has passed a full fence. Returns false where the kernel or a seccomp filter refuses. */

@@ -252,7 +252,7 @@ static void mask_handlers_anew(int before) {
         }
         fs_mask_note(signo, &action.sa_mask);
         fs_mask_to_kernel(&action);
-        if (memcmp(&old.sa_mask, &action.sa_mask, sizeof old.sa_mask) != 0) {
+        if (old.sa_mask.__val[0] != action.sa_mask.__val[0]) { /* glibc fills no more of it */
             fs_real.sigaction(signo, &action, NULL);
         }
     }

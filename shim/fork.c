@@ -1,5 +1,6 @@
 #include "fork.h"
 
+#include "config.h"
 #include "event.h"
 #include "inventory.h"
 #include "real.h"
@@ -42,11 +43,47 @@ static void give_turn(void) {
     }
 }
 
-static void stop(struct fs_thread *self) {
+/* Waits for its turn to fork, with a lock. */
+static const struct fs_thread *waiting_holder(const struct fs_thread *self) {
+    FS_EACH_THREAD (thread) {
+        if (thread != self && fs_load(&thread->wants_fork) && fs_load(&thread->depth) != 0 &&
+            fs_is_busy(thread)) {
+            return thread;
+        }
+    }
+    return NULL;
+}
+
+static void let_holder_fork(struct fs_thread *self, int64_t until) {
+    enum { LOOK_AGAIN_US = 50 };
+    const struct fs_thread *holder = waiting_holder(self);
+    give_turn();
+    uint32_t before = fs_detach(self);
+    while (holder != NULL && fs_load(&holder->wants_fork) && fs_now() < until) {
+        fs_sleep(LOOK_AGAIN_US * FS_USEC);
+    }
+    fs_attach(self, before);
+    take_turn(self);
+}
+
+static bool try_stop(struct fs_thread *self, bool yields) {
     fs_event_prepare();
     fs_prune_files(self); /* in the child nothing tells a FILE that is gone from one that is held */
     turn.saved = fs_signals_block();
-    fs_world_stop(self);
+    if (fs_world_stop(self, yields)) {
+        return true;
+    }
+    fs_signals_restore(turn.saved);
+    return false;
+}
+
+/* Whoever waits behind us with a lock cannot let go of it before our fork: it forks first, and we do
+ * once it is through, if we hold nothing ourselves. */
+static void stop(struct fs_thread *self) {
+    int64_t until = fs_now() + fs_config.deadline_ms * FS_MSEC;
+    while (!try_stop(self, turn.nesting == 1 && fs_now() < until)) {
+        let_holder_fork(self, until);
+    }
 }
 
 static void start(void) {

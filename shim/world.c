@@ -398,6 +398,7 @@ static void publish_verdicts(void) {
 }
 
 struct census {
+    unsigned forkers; /* hold something, and wait for their turn to fork */
     unsigned busy;    /* hold something, and may let go */
     unsigned waiting; /* of these: inside a wait that only another thread of the process can end */
 };
@@ -439,6 +440,7 @@ static bool waits_for_another(const struct fs_thread *thread) {
  */
 static struct census count_holders(const struct fs_thread *self) {
     struct census census;
+    unsigned forkers = 0;
     FS_EACH_THREAD (thread) {
         fs_update(&thread->verdict, false);
         fs_update(&thread->behind_call, false);
@@ -455,6 +457,7 @@ static struct census count_holders(const struct fs_thread *self) {
             }
             thread->verdict = is_hopeless(thread, self);
             changed |= thread->verdict;
+            forkers += fs_load(&thread->wants_fork);
             if (!thread->seen_waiting && waits_for_another(thread)) {
                 thread->seen_waiting = true;
                 changed = true;
@@ -463,6 +466,7 @@ static struct census count_holders(const struct fs_thread *self) {
             census.waiting += !thread->verdict && thread->seen_waiting;
         }
     } while (changed);
+    census.forkers = forkers;
     publish_verdicts();
     return census;
 }
@@ -501,9 +505,21 @@ static void await_holders(uint32_t seen, unsigned busy, unsigned round, int64_t 
     }
 }
 
+/* What the last round, or the last stop, made of the threads is over. */
+static void forget_verdicts(void) {
+    FS_EACH_THREAD (thread) {
+        fs_update(&thread->verdict, false);
+        fs_update(&thread->pass, 0U);
+    }
+    publish_verdicts();
+}
+
+enum drained { DRAINED, DRAINED_LATE, NOT_OUR_TURN };
+
 /* Closes the gate and waits until nobody holds anything, or nobody who does is worth waiting for.
- * Leaves the gate closed. Returns true if the deadline ended it. */
-static bool drain_holders(const struct fs_thread *self, int64_t deadline) {
+ * Leaves the gate closed. DRAINED_LATE: the deadline ended it. NOT_OUR_TURN: `yields`, and one who waits
+ * for a turn to fork holds something; the gate is open again. */
+static enum drained drain_holders(const struct fs_thread *self, int64_t deadline, bool yields) {
     int64_t slice = FIRST_SLICE_MS * FS_MSEC;
     for (unsigned chances = 0;; chances++) {
         close_gate();
@@ -516,16 +532,21 @@ static bool drain_holders(const struct fs_thread *self, int64_t deadline) {
         do {
             uint32_t seen = fs_world_progress_seen();
             struct census census = count_holders(self);
+            if (yields && census.forkers != 0) {
+                forget_verdicts();
+                open_gate();
+                return NOT_OUR_TURN;
+            }
             bool all_wait = chances >= CHANCES && census.busy == census.waiting;
             if ((census.busy == 0 || all_wait) && verdicts_hold(self) &&
                 (census.busy == 0 || give_up_on_waiters(self))) {
-                return false;
+                return DRAINED;
             }
             await_holders(seen, census.busy, round++, until);
         } while (fs_now() < until);
         if (last) {
             give_up_on_holders(self);
-            return true;
+            return DRAINED_LATE;
         }
         open_gate();
         fs_sleep(slice < deadline - fs_now() ? slice : deadline - fs_now());
@@ -649,15 +670,6 @@ void fs_world_init(void) {
     }
 }
 
-/* What the last round, or the last stop, made of the threads is over. */
-static void forget_verdicts(void) {
-    FS_EACH_THREAD (thread) {
-        fs_update(&thread->verdict, false);
-        fs_update(&thread->pass, 0U);
-    }
-    publish_verdicts();
-}
-
 /* Until the deadline: a thread that was let go may stand badly again. */
 static bool all_stand_well(const struct fs_thread *self, int64_t deadline) {
     uint32_t seen = fs_world_progress_seen();
@@ -672,7 +684,7 @@ static bool all_stand_well(const struct fs_thread *self, int64_t deadline) {
     return false;
 }
 
-void fs_world_stop(struct fs_thread *self) {
+bool fs_world_stop(struct fs_thread *self, bool yields) {
     int64_t start = fs_now();
     int64_t deadline = start + fs_config.deadline_ms * FS_MSEC;
     fs_stop_report = (struct fs_stop_report){0};
@@ -682,19 +694,24 @@ void fs_world_stop(struct fs_thread *self) {
         if (fs_loader_owner() != world.loader_outlasted) {
             world.loader_outlasted = 0;
         }
-        bool late;
+        enum drained drained;
         do {
             forget_verdicts();
-            late = drain_holders(self, deadline);
+            drained = drain_holders(self, deadline, yields && self->depth == 0);
+            if (drained == NOT_OUR_TURN) {
+                world.stopper = NULL;
+                return false;
+            }
             if (fs_suspend_signal() != 0) {
                 fs_suspend_running(self);
             }
         } while (!all_stand_well(self, deadline));
-        take_stock(self, late);
+        take_stock(self, drained == DRAINED_LATE);
     }
     fs_registry_lock();
     fs_walk_lock();
     fs_stop_report.ns = fs_now() - start;
+    return true;
 }
 
 void fs_world_start(void) {

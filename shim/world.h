@@ -102,8 +102,9 @@ extern struct fs_stop_report fs_stop_report;
 
 /* Stops all threads but `self`, within the deadline. Afterwards what a thread still holds is
  * marked as outlasted and its name is in its record. Caller: the forking thread, with the fork
- * lock and with signals blocked. */
-void fs_world_stop(struct fs_thread *self);
+ * lock and with signals blocked. `yields`: where the caller holds nothing, and a thread that waits
+ * for its turn to fork does, nobody is stopped, and false is returned. */
+bool fs_world_stop(struct fs_thread *self, bool yields);
 void fs_world_start(void);
 /* In the child: nobody else is there to be started. */
 void fs_world_alone(void);

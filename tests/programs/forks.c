@@ -561,6 +561,40 @@ static int several_at_once(const void *arg) {
     return hz_churn_stop(&churn);
 }
 
+/* One who waits for a turn to fork while it holds a mutex, half-way through a change, forks before
+ * those who hold nothing: their children find both halves changed. */
+static struct hz_pair half_changed;
+
+static int forks_half_way(void *arg) {
+    (void)arg;
+    for (int i = 0; i < 50; i++) {
+        HZ_IS(half_changed.lock(half_changed.what), 0);
+        half_changed.first = half_changed.first + 1;
+        int status = hz_child(nothing, NULL);
+        half_changed.second = half_changed.second + 1;
+        HZ_IS(half_changed.unlock(half_changed.what), 0);
+        HZ_TRY(status);
+    }
+    return HZ_OK;
+}
+
+static int look_at_both(void *arg) { return hz_pair_sound(arg); }
+static int forks_between(void *arg) { return hz_children(50, look_at_both, arg); }
+
+static int holders_fork_first(const void *arg) {
+    enum { FORKERS = 4 };
+    struct hz_thread forkers[FORKERS];
+    (void)arg;
+    hz_pair_init(&half_changed, hz_mutex_lock, hz_mutex_unlock, &mutex);
+    for (int i = 0; i < FORKERS; i++) {
+        hz_start(&forkers[i], i % 2 == 0 ? forks_half_way : forks_between, &half_changed);
+    }
+    for (int i = 0; i < FORKERS; i++) {
+        HZ_TRY(hz_finish(&forkers[i]));
+    }
+    return HZ_OK;
+}
+
 /* ---- again and again ---- */
 
 enum { GENERATIONS = 3 };
@@ -676,6 +710,8 @@ static const struct hazard hazards[] = {
                    "the main thread has ended; held for 50 ms at a time: the fork waits"),
     HAZARD_CHANCE("fork_several_at_once", several_at_once, NULL, EITHER,
                   "four threads fork 25 times each"),
+    HAZARD_CHANCE("fork_holders_first", holders_fork_first, NULL, EITHER,
+                  "threads fork while they hold a mutex, beside threads that fork without"),
     HAZARD("fork_generations", generations, HANGS,
            "three generations, each with threads and a holder of its own"),
     HAZARD("fork_twice", twice_in_a_row, HANGS, "twice in a row, both children alive"),

@@ -256,13 +256,23 @@ void fs_thread_end(struct fs_thread *self) {
     fs_signals_restore(saved);
 }
 
-void fs_thread_begin(struct fs_thread *thread) {
+struct fs_thread *fs_thread_begin(struct fs_thread *thread) {
     thread->tid = fs_gettid();
     thread->owner_id = thread->tid;
     thread->handle = pthread_self();
-    fs_self = thread;
+    /* In one instruction: a signal handler may run before or after. */
+    struct fs_thread *early = __sync_val_compare_and_swap(&fs_self, NULL, thread);
+    if (early != NULL) { /* it did, and made a record: two with one tid would not do */
+        thread->tid = 0;
+        early->start = thread->start;
+        early->argument = thread->argument;
+        early->detached = thread->detached;
+        fs_thread_release(thread);
+        return early;
+    }
     note_exit(thread);
     fs_attach(thread, FS_ATTACHED);
+    return thread;
 }
 
 static struct fs_thread *register_caller(void) {

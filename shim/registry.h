@@ -184,8 +184,9 @@ extern bool fs_fast_ways;
 struct fs_thread *fs_thread_new(void);
 /* Gives up one owner's share; the last one frees the record. */
 void fs_thread_release(struct fs_thread *thread);
-/* The new thread takes its record over; runs in it, before its start routine. */
-void fs_thread_begin(struct fs_thread *thread);
+/* The new thread takes its record over, or another that a signal handler has made for it already: the one
+ * that it has from now on. Runs in it, before its start routine. */
+struct fs_thread *fs_thread_begin(struct fs_thread *thread);
 /* The last use of the caller's record. Called when its destructors of thread-specific data are through,
  * as long as forksafe has a key of its own to know that by. */
 void fs_thread_end(struct fs_thread *self);

@@ -19,8 +19,7 @@ static __attribute__((noinline)) void *run_without_key(struct fs_thread *self, b
 /* The start routines are jumped to: no frame of ours shows in a debugger's backtrace. (A thread that
  * runs while the key is given away leaves its record behind.) */
 static void *run_posix(void *argument) {
-    struct fs_thread *self = argument;
-    fs_thread_begin(self);
+    struct fs_thread *self = fs_thread_begin(argument);
     fs_suspend_open(self);
     if (fs_unlikely(!fs_exits_are_noted())) {
         return run_without_key(self, false);
@@ -29,8 +28,7 @@ static void *run_posix(void *argument) {
 }
 
 static int run_c11(void *argument) {
-    struct fs_thread *self = argument;
-    fs_thread_begin(self);
+    struct fs_thread *self = fs_thread_begin(argument);
     fs_suspend_open(self);
     if (fs_unlikely(!fs_exits_are_noted())) {
         return (int)(intptr_t)run_without_key(self, true);

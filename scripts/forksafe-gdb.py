@@ -226,7 +226,13 @@ class Thread:
             return "is in %s" % here
         if len(frames) == 1:
             return "runs in %s" % here
-        return "is in %s, called at %s" % (frames[-2][0], here)
+        return "is in %s, called at %s" % (self.call(frames[:-1]), here)
+
+    @staticmethod
+    def call(frames):
+        """What the program called: the hook or, where it has jumped to a function of ours, what that called."""
+        behind = frames[-2][0].lstrip("_") if len(frames) > 1 else ""
+        return behind if behind.startswith(("pthread_", "mtx_")) else frames[-1][0]
 
 
 class World:

@@ -11,6 +11,7 @@
 
 #include "arch.h"
 #include "config.h"
+#include "inventory.h"
 #include "real.h"
 #include "registry.h"
 #include "report.h"
@@ -326,8 +327,10 @@ static unsigned walk_stack(const greg_t *registers, uintptr_t *stack, unsigned r
 
 /* With the lock of walks the caller must not park, in the hook of libunwind's own mutex: it counts as
  * a holder meanwhile. */
-static void hold_depth(int change) {
+static inline __attribute__((always_inline)) void hold_depth(int change) {
     if (fs_self != NULL) {
+        fs_note_frame(fs_self, fs_self->depth);
+        fs_compiler_barrier();
         fs_store(&fs_self->depth, fs_self->depth + (uint32_t)change);
         fs_compiler_barrier();
     }

@@ -43,6 +43,7 @@ static const struct filter_name filter_calls[] = {
     CALL(get_robust_list),
     CALL(getpid),
     CALL(epoll_create1),
+    CALL(rt_sigpending),
     CALL(timer_create),
     CALL(read),
     CALL(pread64),

@@ -141,12 +141,12 @@ static bool may_pass(struct fs_thread *self, uintptr_t frame) {
 
 /* The place that the raised depth stands for. */
 static uint32_t place(struct fs_thread *self) {
-    uint32_t slot = self->depth - 1;
     fs_store(&self->takes, self->takes + 1);
     if ((fs_load(&fs_stop) & FS_STACKED) != 0) {
-        fs_stacks_note(self, slot);
+        fs_stacks_note(self,
+                       self->depth - 1); /* libunwind locks, which may drop dead entries below */
     }
-    return slot;
+    return self->depth - 1;
 }
 
 __attribute__((noinline)) uint32_t fs_gate(struct fs_thread *self, uintptr_t frame) {

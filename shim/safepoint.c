@@ -336,7 +336,11 @@ static inline __attribute__((always_inline)) void hold_depth(int change) {
     }
 }
 
+/* libunwind sets masks of its own, from which glibc takes SIGCANCEL: a cancellation that is pending,
+ * where a handler walks in the middle of a call that may be cancelled, must not end the walk. */
 unsigned fs_walk_stack(const greg_t *registers, uintptr_t *stack, unsigned room) {
+    int cancellation;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancellation);
     fs_sigset saved = fs_signals_block();
     hold_depth(1);
     fs_walk_lock();
@@ -344,6 +348,7 @@ unsigned fs_walk_stack(const greg_t *registers, uintptr_t *stack, unsigned room)
     fs_walk_unlock();
     hold_depth(-1);
     fs_signals_restore(saved);
+    pthread_setcancelstate(cancellation, NULL);
     return depth;
 }
 

@@ -44,8 +44,17 @@ static pthread_key_t keys[KEYS];
 static tss_t tss;
 static int destroyed, forked;
 
+/* glibc forgets in the child what a thread that vanished among its destructors had left to destroy, and
+ * calls that for the next thread on the same stack (nptl_deallocate_tsd.c clears specific_used first). */
+static pid_t process;
+
+static int is_inherited(void) { return getpid() != process; }
+
 static void lock_in_destructor(void *value) {
     (void)value;
+    if (is_inherited()) {
+        return;
+    }
     wrong |= hz_pair_turn(&pair);
     destroyed++;
 }
@@ -59,6 +68,9 @@ static void fork_in_destructor(void *value) {
 /* Put off until the last but one of the rounds that POSIX promises. */
 static void lock_again(void *value) {
     char *round = value;
+    if (is_inherited()) {
+        return;
+    }
     wrong |= hz_pair_turn(&pair);
     if (++*round < PTHREAD_DESTRUCTOR_ITERATIONS - 1) {
         wrong |= pthread_setspecific(keys[1], round);
@@ -115,6 +127,7 @@ static int threads_in_a_row(void *stop) {
 
 static void make_keys(void (*destructor)(void *)) {
     set_up();
+    process = getpid();
     HZ_SETUP(pthread_key_create(&keys[0], destructor) == 0);
     HZ_SETUP(pthread_key_create(&keys[1], lock_again) == 0);
     HZ_SETUP(tss_create(&tss, destructor) == thrd_success);

@@ -5,10 +5,12 @@
 #include <string.h>
 
 #include "config.h"
+#include "fast.h"
 #include "hooks/twins.h"
 #include "inventory.h"
 #include "layout.h"
 #include "real.h"
+#include "report.h"
 #include "sys.h"
 
 bool fs_calls_inherited;
@@ -22,6 +24,13 @@ static struct {
     uint64_t filter[64];
     const struct fs_origin *origin; /* of this process's fork; NULL: not needed yet */
 } left;
+
+/* What is to be told of forced holds: texts one behind the other, each ended by a 0. The first byte
+ * is nobody's. */
+static struct {
+    char *bytes;
+    uint32_t used, room;
+} lines;
 
 static uint64_t filter_bit(const void *object, uint64_t **word) {
     uint64_t hash = ((uintptr_t)object >> 3) * 0x9e3779b97f4a7c15;
@@ -58,7 +67,7 @@ void fs_detect_remember(const struct fs_remnant *remnant) {
     }
     struct fs_remnant *item = &left.items[left.count++];
     *item = *remnant;
-    item->origin = keep_origin();
+    item->origin = item->line == 0 ? keep_origin() : NULL;
     uint64_t *word;
     uint64_t bit = filter_bit(item->object, &word);
     *word |= bit;
@@ -67,10 +76,38 @@ void fs_detect_remember(const struct fs_remnant *remnant) {
     }
 }
 
+/* Returns where it stands, or 0. */
+static uint32_t keep_line(const char *line) {
+    enum { FIRST_ROOM = 4096 };
+    size_t bytes = strlen(line) + 1;
+    if (lines.room - lines.used < bytes) {
+        size_t room = lines.room == 0 ? FIRST_ROOM : (size_t)lines.room * 2;
+        char *grown = room <= UINT32_MAX ? fs_map_larger(lines.bytes, lines.room, room) : NULL;
+        if (grown == NULL) {
+            return 0;
+        }
+        lines.bytes = grown;
+        lines.used = lines.used == 0 ? 1 : lines.used;
+        lines.room = (uint32_t)room;
+    }
+    uint32_t at = lines.used;
+    memcpy(lines.bytes + at, line, bytes);
+    lines.used += (uint32_t)bytes;
+    return at;
+}
+
+void fs_detect_forced(void *object, enum fs_kind kind, const char *line) {
+    struct fs_remnant remnant = {.object = object, .kind = kind, .line = keep_line(line)};
+    if (remnant.line != 0) {
+        fs_detect_remember(&remnant);
+        fs_fast_off(); /* the lock is free: the fast ways would take it unseen */
+    }
+}
+
 void fs_detect_begin(void) {
     left.lock.word = 0; /* whoever was at the list has vanished */
     left.origin = NULL;
-    if (fs_config.mode == FS_MODE_DETECT || fs_config.watchdog_ms != 0) {
+    if (fs_config.mode == FS_MODE_DETECT || fs_config.watchdog_ms != 0 || left.count != 0) {
         fs_twins_install();
     }
 }
@@ -102,6 +139,11 @@ static void unlock_list(fs_sigset saved) {
     fs_signals_restore(saved);
 }
 
+static void take_item(size_t i, struct fs_remnant *copy) {
+    *copy = left.items[i];
+    left.items[i] = left.items[--left.count];
+}
+
 void fs_detect_forget(const void *object) {
     if (fs_is_inherited(object)) {
         fs_sigset saved = lock_list();
@@ -110,9 +152,51 @@ void fs_detect_forget(const void *object) {
     }
 }
 
+/* --- in repair: a forced hold is told -------------------------------------------------------- */
+
+static void say(const struct fs_remnant *forced, const void *taker) {
+    char line[FS_LINE_MAX];
+    fs_sigset saved = fs_signals_block(); /* a handler's fork may move the texts */
+    struct fs_text text = fs_report_begin(line, sizeof line);
+    fs_text_string(&text, lines.bytes + forced->line);
+    fs_signals_restore(saved);
+    fs_text_forced_end(&text, forced->kind, taker);
+    fs_report_line(line);
+}
+
+static bool take_item_of(const void *object, struct fs_remnant *copy) {
+    bool found = false;
+    fs_sigset saved = lock_list();
+    for (size_t i = 0; i < left.count && !found; i++) {
+        if (left.items[i].object == object) {
+            take_item(i, copy);
+            found = true;
+        }
+    }
+    unlock_list(saved);
+    return found;
+}
+
+static __attribute__((noinline)) void say_all(const void *object) {
+    int saved_errno = errno;
+    struct fs_remnant forced;
+    while (take_item_of(object, &forced)) {
+        say(&forced, fs_caller_of(fs_self, object));
+    }
+    errno = saved_errno;
+}
+
+void fs_detect_taken(const void *object) {
+    if (fs_config.mode == FS_MODE_REPAIR && fs_is_inherited(object)) {
+        say_all(object);
+    }
+}
+
 /* A rwlock may be taken, and those who queued for it still be in the next one's way. */
 void fs_detect_free(enum fs_kind kind, const void *object) {
-    if (kind != FS_KIND_RWLOCK_READ && kind != FS_KIND_RWLOCK_WRITE) {
+    if (fs_config.mode == FS_MODE_REPAIR) {
+        fs_detect_taken(object);
+    } else if (kind != FS_KIND_RWLOCK_READ && kind != FS_KIND_RWLOCK_WRITE) {
         fs_detect_forget(object);
     }
 }
@@ -268,6 +352,10 @@ static void tell(const struct fs_remnant *remnant, enum fs_meeting meeting, cons
 }
 
 bool fs_detect_meet(enum fs_meeting meeting, enum fs_kind kind, void *object) {
+    if (fs_config.mode == FS_MODE_REPAIR) {
+        fs_detect_taken(object);
+        return false;
+    }
     if (!fs_is_inherited(object)) {
         return false;
     }
@@ -326,13 +414,14 @@ void fs_detect_call(const struct fs_critical *call, const void *caller) {
     struct fs_remnant copy;
     for (size_t i = 0; i < left.count; i++) {
         if (same_lock(&left.items[i], call)) {
-            copy = left.items[i];
+            take_item(i--, &copy);
             met = true;
-            left.items[i--] = left.items[--left.count];
         }
     }
     unlock_list(saved);
-    if (met) {
+    if (met && fs_config.mode == FS_MODE_REPAIR) {
+        say(&copy, caller);
+    } else if (met) {
         tell(&copy, FS_CALLS, call->name, caller, false);
     }
     errno = saved_errno;

@@ -1,7 +1,8 @@
-/* detect.h - FORKSAFE_MODE=detect: what of all that a child inherited does it run into?
+/* detect.h - what of all that a child inherited does it run into?
  *
- * Nothing is put right beforehand. What the vanished threads left behind is remembered; from then on
- * the real functions are called through twins (hooks/twins.c) that look it up first. */
+ * What the vanished threads left behind is remembered; from then on the real functions are called
+ * through twins (hooks/twins.c) that look it up first. With FORKSAFE_MODE=detect that is everything, and
+ * nothing is put right beforehand. In repair it is what had to be forced, and is only told. */
 #ifndef FS_DETECT_H
 #define FS_DETECT_H
 
@@ -18,10 +19,13 @@ enum fs_meeting {
     FS_CALLS, /* it enters a libc call whose lock somebody may have held */
 };
 
-/* In the child, at the fork, the only thread. The second begins to watch, if there is anything to
+/* In the child, at the fork, in the only thread. The second begins to watch, if there is anything to
  * watch for. */
 void fs_detect_remember(const struct fs_remnant *remnant);
 void fs_detect_begin(void);
+/* In repair, as the first: `line` is told when the child takes the lock, or calls what it may hang in
+ * (report.h, fs_text_forced). */
+void fs_detect_forced(void *object, enum fs_kind kind, const char *line);
 
 /* True if a vanished thread left something behind in this object. Fast; keeps errno. */
 bool fs_is_inherited(const void *object);
@@ -32,6 +36,9 @@ bool fs_is_inherited(const void *object);
 bool fs_detect_meet(enum fs_meeting meeting, enum fs_kind kind, void *object);
 /* The same for a semaphore that was given back because its note says so (layout.h). */
 void fs_detect_semaphore(void *sem, int holder);
+
+/* In repair: the caller has the lock, which was forced. Keeps errno. */
+void fs_detect_taken(const void *object);
 
 /* The lock was not found locked, and is the caller's: nobody is in the middle of taking it. */
 void fs_detect_free(enum fs_kind kind, const void *object);

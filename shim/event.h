@@ -36,7 +36,8 @@ struct fs_remnant {
     int owner_id;
     uint8_t kind;
     uint8_t phase;
-    bool waits; /* a wait: the phase means nothing */
+    bool waits;    /* a wait: the phase means nothing */
+    uint32_t line; /* detect.c: what to say of it, or 0 */
     char name[FS_NAME_MAX];
 };
 

@@ -34,11 +34,27 @@ static struct inherited spins;
 static struct inherited read_locks;
 bool fs_read_locks_inherited;
 
-static void report_forced(const struct fs_thread *vanished, const struct fs_entry *entry,
-                          bool symbols) {
-    if (!fs_event_in_file()) {
-        fs_report_forced(vanished, entry, symbols);
+/* Nobody sees a FILE taken: printf does it inside libc. */
+static bool is_seen_taken(const struct fs_entry *entry) { return entry->kind != FS_KIND_FILE; }
+
+/* Where each fork is told, at once. Else once the child takes the lock, or calls libc so that it may
+ * hang: most children execute another program, and never do. */
+static void tell_forced(const struct fs_thread *vanished, const struct fs_entry *entry,
+                        bool symbols) {
+    if (fs_event_in_file()) {
+        return;
     }
+    char line[FS_LINE_MAX];
+    if (!fs_event_wanted() && is_seen_taken(entry)) {
+        struct fs_text text = fs_text(line, sizeof line);
+        fs_text_forced(&text, vanished, entry, symbols);
+        fs_detect_forced(entry->object, entry->kind, line);
+        return;
+    }
+    struct fs_text text = fs_report_begin(line, sizeof line);
+    fs_text_forced(&text, vanished, entry, symbols);
+    fs_text_forced_end(&text, entry->kind, NULL);
+    fs_report_line(line);
 }
 
 static void inherit(struct inherited *list, void *object, bool *any) {
@@ -112,7 +128,7 @@ static void repair_mutex(const struct fs_thread *vanished, const struct fs_entry
     }
     fs_mutex_rebuild(entry->object);
     if (!in_flight) {
-        report_forced(vanished, entry, child->by_fork);
+        tell_forced(vanished, entry, child->by_fork);
     }
 }
 
@@ -150,7 +166,7 @@ static void repair_rwlock(const struct fs_thread *vanished, const struct fs_entr
         fs_rwlock_rebuild(entry->object, readers, written ? child->new_id : 0);
     }
     if (held) {
-        report_forced(vanished, entry, child->by_fork);
+        tell_forced(vanished, entry, child->by_fork);
     }
 }
 
@@ -220,7 +236,7 @@ static void repair_spin(const struct fs_thread *vanished, const struct fs_entry 
     }
     inherit(&spins, entry->object, &fs_spins_inherited);
     if (entry->phase == FS_HELD) {
-        report_forced(vanished, entry, child->by_fork);
+        tell_forced(vanished, entry, child->by_fork);
     }
 }
 
@@ -246,7 +262,7 @@ static void repair_semaphore(const struct fs_thread *vanished, const struct fs_e
                              const struct child *child) {
     if (fs_layout_held_by(FS_KIND_SEMAPHORE, entry->object, vanished)) {
         fs_sem_give_back(entry->object);
-        report_forced(vanished, entry, child->by_fork);
+        tell_forced(vanished, entry, child->by_fork);
     }
 }
 
@@ -258,7 +274,7 @@ static void repair_guard(const struct fs_thread *vanished, const struct fs_entry
     }
     fs_guard_rebuild(entry->object);
     if (entry->phase == FS_HELD) {
-        report_forced(vanished, entry, child->by_fork);
+        tell_forced(vanished, entry, child->by_fork);
     }
 }
 
@@ -296,14 +312,14 @@ static void repair_entry(const struct fs_thread *vanished, const struct fs_entry
         repair_cond(entry->object, child);
         break;
     case FS_KIND_CRITICAL: /* a lock of libc's own is out of reach */
-        if (was_cut(vanished, entry, child) && !fs_event_in_file()) {
-            fs_report_cut(vanished, entry, child->by_fork);
+        if (was_cut(vanished, entry, child)) {
+            tell_forced(vanished, entry, child->by_fork);
         }
         break;
     case FS_KIND_FILE: /* glibc's fork has freed it already */
         if (!child->by_fork && entry->phase == FS_HELD) {
             fs_file_free(entry->object);
-            report_forced(vanished, entry, false);
+            tell_forced(vanished, entry, false);
         }
         break;
     default: /* glibc repairs pthread_once itself */

@@ -17,7 +17,7 @@
 
 #pragma weak _dl_find_object
 
-enum { STDERR = 2, LINE_MAX_BYTES = 1024 };
+enum { STDERR = 2 };
 
 static struct {
     bool open;
@@ -66,7 +66,7 @@ static bool is_still_stderr(void) {
 }
 
 void fs_report_line(const char *line) {
-    char buffer[LINE_MAX_BYTES];
+    char buffer[FS_LINE_MAX];
     struct fs_text text = fs_text(buffer, sizeof buffer - 1);
     fs_text_string(&text, line);
     buffer[text.length] = '\n';
@@ -182,32 +182,43 @@ void fs_text_thread(struct fs_text *text, int tid, const char *name) {
     fs_text_string(text, ")");
 }
 
-void fs_report_forced(const struct fs_thread *holder, const struct fs_entry *entry, bool symbols) {
-    char buffer[LINE_MAX_BYTES];
-    struct fs_text text = fs_report_begin(buffer, sizeof buffer);
-    fs_text_string(&text, fs_kind_name(entry->kind));
-    fs_text_string(&text, " ");
-    fs_text_address(&text, entry->object, symbols);
-    fs_text_string(&text, " was held by ");
-    fs_text_thread(&text, holder->tid, holder->name);
-    fs_text_string(&text, ", taken at ");
-    fs_text_address(&text, entry->caller, symbols);
-    fs_text_string(&text, ": released here, the data under it may be torn");
-    fs_report_line(buffer);
+static void add_cut(struct fs_text *text, const struct fs_thread *caller,
+                    const struct fs_entry *entry, bool symbols) {
+    const struct fs_critical *call = entry->object;
+    fs_text_thread(text, caller->tid, caller->name);
+    fs_text_string(text, " was inside ");
+    fs_text_string(text, call->name);
+    fs_text_string(text, ", called at ");
+    fs_text_address(text, entry->caller, symbols);
+    fs_text_string(text, ": libc may hang here in ");
+    fs_text_string(text, call->kin);
 }
 
-void fs_report_cut(const struct fs_thread *holder, const struct fs_entry *entry, bool symbols) {
-    const struct fs_critical *call = entry->object;
-    char buffer[LINE_MAX_BYTES];
-    struct fs_text text = fs_report_begin(buffer, sizeof buffer);
-    fs_text_thread(&text, holder->tid, holder->name);
-    fs_text_string(&text, " was inside ");
-    fs_text_string(&text, call->name);
-    fs_text_string(&text, ", called at ");
-    fs_text_address(&text, entry->caller, symbols);
-    fs_text_string(&text, ": libc may hang here in ");
-    fs_text_string(&text, call->kin);
-    fs_report_line(buffer);
+void fs_text_forced(struct fs_text *text, const struct fs_thread *holder,
+                    const struct fs_entry *entry, bool symbols) {
+    if (entry->kind == FS_KIND_CRITICAL) {
+        add_cut(text, holder, entry, symbols);
+        return;
+    }
+    fs_text_string(text, fs_kind_name(entry->kind));
+    fs_text_string(text, " ");
+    fs_text_address(text, entry->object, symbols);
+    fs_text_string(text, " was held by ");
+    fs_text_thread(text, holder->tid, holder->name);
+    fs_text_string(text, ", taken at ");
+    fs_text_address(text, entry->caller, symbols);
+    fs_text_string(text, ": released here");
+}
+
+void fs_text_forced_end(struct fs_text *text, uint8_t kind, const void *taker) {
+    if (kind == FS_KIND_CRITICAL) {
+        return;
+    }
+    if (taker != NULL) {
+        fs_text_string(text, " for ");
+        fs_text_address(text, taker, false);
+    }
+    fs_text_string(text, ", the data under it may be torn");
 }
 
 static const char *relation_of(const struct fs_remnant *remnant) {
@@ -225,7 +236,7 @@ static const char *relation_of(const struct fs_remnant *remnant) {
  * when serve+0x40 (prog+0x1300) forked: released here" */
 void fs_report_deadlock(const struct fs_remnant *remnant, const char *what, const char *call,
                         const void *caller, const void *fork_site, bool healed) {
-    char buffer[LINE_MAX_BYTES];
+    char buffer[FS_LINE_MAX];
     struct fs_text text = fs_report_begin(buffer, sizeof buffer);
     fs_text_string(&text, "deadlock: ");
     fs_text_string(&text, what);
@@ -254,7 +265,7 @@ void fs_report_deadlock(const struct fs_remnant *remnant, const char *what, cons
 
 /* In a signal handler, that may have interrupted the dynamic linker: no symbols. */
 void fs_report_stuck(const struct fs_stuck *stuck) {
-    char buffer[LINE_MAX_BYTES];
+    char buffer[FS_LINE_MAX];
     struct fs_text text = fs_report_begin(buffer, sizeof buffer);
     fs_text_thread(&text, stuck->self->tid, stuck->self->name);
     fs_text_string(&text, " has waited ");

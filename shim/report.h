@@ -38,17 +38,21 @@ void fs_report_init(void);
  * arguments, which servers overwrite with what ps is to show. */
 const char *fs_program_name(void);
 
+/* Bytes of a line, with its end; what is longer is cut. */
+enum { FS_LINE_MAX = 1024 };
+
 /* Begins a line about a fork, in the child: "forksafe: process 12 (forked by 11): ". */
 struct fs_text fs_report_begin(char *buffer, size_t size);
 
 /* Writes the line and a newline. */
 void fs_report_line(const char *line);
 
-/* In the child: `holder` has vanished and its hold of `entry` was taken away. */
-void fs_report_forced(const struct fs_thread *holder, const struct fs_entry *entry, bool symbols);
-
-/* In the child: `holder` has vanished inside a critical call. */
-void fs_report_cut(const struct fs_thread *holder, const struct fs_entry *entry, bool symbols);
+/* In the child: `holder` has vanished, and its hold of `entry` was taken away, or it was inside a critical
+ * call. Adds all of the line but its beginning, and the end below. */
+void fs_text_forced(struct fs_text *text, const struct fs_thread *holder,
+                    const struct fs_entry *entry, bool symbols);
+/* The end of the line where `kind` is a lock's. `taker`: the call that takes it now; NULL: not yet. */
+void fs_text_forced_end(struct fs_text *text, uint8_t kind, const void *taker);
 
 /* In a forked child: what it has run into (event.h), at which call. */
 struct fs_remnant;

@@ -1,6 +1,6 @@
 /* In a child that is watched, fs_real's pointers lead here: a lock is tried first; if that fails, or
  * a wait begins, detect looks whether a vanished thread is to blame, and the watchdog starts its
- * clock. Nobody else pays for this: the hooks call through the same pointers as ever. */
+ * clock. In repair a lock that was forced is told when it is taken. Nobody else pays for this: the hooks call through the same pointers as ever. */
 #include "twins.h"
 
 #include <string.h>
@@ -223,6 +223,7 @@ static void met_semaphore(sem_t *sem, enum fs_meeting meeting) {
 static bool took_semaphore(sem_t *sem) {
     int saved_errno = errno;
     if (bare.sem_trywait(sem) == 0) {
+        fs_detect_taken(sem);
         return true;
     }
     errno = saved_errno;
@@ -240,6 +241,9 @@ static int twin_sem_wait(sem_t *sem) {
 static int twin_sem_trywait(sem_t *sem) {
     int saved_errno = errno;
     int result = bare.sem_trywait(sem);
+    if (result == 0) {
+        fs_detect_taken(sem);
+    }
     if (result == 0 || errno != EAGAIN) {
         return result;
     }

@@ -2,8 +2,8 @@
 #ifndef FS_TWINS_H
 #define FS_TWINS_H
 
-/* From here on the hooks call the twins. In a forked child with detect or the watchdog on, by its
- * only thread. */
+/* From here on the hooks call the twins. In a forked child that is watched (detect.h, watchdog.h), by
+ * its only thread. */
 void fs_twins_install(void);
 
 #endif

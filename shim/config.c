@@ -36,7 +36,8 @@ const struct fs_option fs_options[] = {
      "auto: a semaphore used as a lock is given back in the child; off: never"},
     {"FORKSAFE_REPORT", FS_OPTION_LIST, FIELD(report), NULL, 0, FS_REPORT_MAX, "",
      "a path: a JSON object a line for each event, appended ('%p' is the process); '-': text of "
-     "every fork on stderr; unset: a line on stderr for each forced hold or deadlock"},
+     "every fork on stderr; unset: a line on stderr for each forced hold or deadlock "
+     "that a child runs into"},
     {"FORKSAFE_WATCHDOG_MS", FS_OPTION_NUMBER, FIELD(watchdog_ms), NULL, 0, 3600000, "0",
      "a forked child's thread that waits longer than so many milliseconds is told; 0: none is"},
     {"FORKSAFE_STACKS", FS_OPTION_NUMBER, FIELD(stacks), NULL, 0, 1, "0",

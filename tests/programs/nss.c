@@ -421,9 +421,9 @@ static int module_ends_thread(const void *arg) {
 /* ---- calls that outlast the deadline ---- */
 
 /*
- * A thread stays inside a call. The first fork waits for it until the deadline, later ones do not;
- * each child says on stderr who was inside what, and what it should not use. A later call is waited
- * for anew. Stderr has to be a file of ours from the start: hence a program of its own.
+ * A thread stays inside a call. The first fork waits for it until the deadline, later ones do not. A
+ * child that makes the call too, which may hang in it, is told who was inside what; another one
+ * nothing. A later call is waited for anew. Stderr has to be a file of ours from the start: hence a program of its own.
  */
 struct long_call {
     const char *hazard, *name, *unsafe;
@@ -432,6 +432,7 @@ struct long_call {
     void (*let_return)(void);
     void (*until_inside)(pid_t tid);
     int (*child)(void *);
+    void (*unsafe_call)(void); /* and may hang in the child */
 };
 
 enum { LONG_DEADLINE_MS = 2000, ROUNDS = 2, LONG_FORKS = 2, SAID_MAX = 8192 };
@@ -453,6 +454,27 @@ static const char *all_said(char *text, size_t size) {
     HZ_SETUP(length >= 0);
     text[length] = '\0';
     return text;
+}
+
+static const struct long_call *call_of_child;
+
+static int calls_unsafe(void *arg) {
+    (void)arg;
+    call_of_child->unsafe_call();
+    return HZ_OK;
+}
+
+/* Ends once something more was said; in vain, if it hangs without a word. */
+static int is_told(void *arg) {
+    char text[SAID_MAX];
+    struct hz_thread caller;
+    const size_t before = strlen(all_said(text, sizeof text));
+    (void)arg;
+    hz_start(&caller, calls_unsafe, NULL);
+    while (strlen(all_said(text, sizeof text)) == before) {
+        hz_sleep_us(1000);
+    }
+    return HZ_OK;
 }
 
 /* What was said since `before` bytes is the one line about this call, in this child. */
@@ -477,6 +499,7 @@ static int long_calls_here(const struct long_call *call) {
     const int preloaded = preload != NULL && strstr(preload, "libforksafe") != NULL;
     struct hz_thread caller;
     size_t said = 0;
+    call_of_child = call;
     call->prepare();
     hz_start(&caller, makes_long_calls, (void *)(uintptr_t)call);
     for (int round = 1; round <= ROUNDS; round++) {
@@ -487,8 +510,9 @@ static int long_calls_here(const struct long_call *call) {
             int64_t ms;
             HZ_TRY(hz_fork_timed(call->child, &pid, &ms));
             if (preloaded) {
-                HZ_TRY(says_so(call, caller.tid, pid, &said));
                 HZ_IS(ms >= hz_deadline_ms(), i == 0);
+                HZ_TRY(hz_fork_timed(is_told, &pid, &ms));
+                HZ_TRY(says_so(call, caller.tid, pid, &said));
             }
         }
         HZ_IS(hz_seen(&returned), round - 1);
@@ -545,9 +569,11 @@ static void until_asked(pid_t tid) {
 
 static void answer_module(void) { HZ_SETUP(write(answers[1], "!", 1) == 1); }
 
+static void look_up_there(void) { HZ_SETUP(look_up() == HZ_OK); }
+
 static const struct long_call long_look_up = {
-    "nss_module_stays", "getpwnam",    "getpwnam",  prepare_module,
-    make_look_up,       answer_module, until_asked, uses_libc,
+    "nss_module_stays", "getpwnam",  "getpwnam", prepare_module, make_look_up,
+    answer_module,      until_asked, uses_libc,  look_up_there,
 };
 
 /* A name server that does not answer, until it is to. */
@@ -597,9 +623,16 @@ static void answer_query(void) {
                     sizeof client_address) == query_length);
 }
 
+static void resolve_number(void) {
+    const struct addrinfo hints = {.ai_flags = AI_NUMERICHOST};
+    struct addrinfo *list = NULL;
+    HZ_SETUP(getaddrinfo("127.0.0.1", NULL, &hints, &list) == 0);
+}
+
 static const struct long_call long_getaddrinfo = {
-    "nss_getaddrinfo_stays", "getaddrinfo", "getaddrinfo", prepare_server,
-    make_getaddrinfo,        answer_query,  until_queried, uses_it_all,
+    "nss_getaddrinfo_stays", "getaddrinfo",    "getaddrinfo",
+    prepare_server,          make_getaddrinfo, answer_query,
+    until_queried,           uses_it_all,      resolve_number,
 };
 
 /*
@@ -662,7 +695,7 @@ static void empty_pipe(void) {
 static const struct long_call long_syslog = {
     "nss_syslog_stays", "syslog",    "syslog, openlog and closelog",
     prepare_syslog,     make_syslog, empty_pipe,
-    until_pipe_is_full, uses_it_all,
+    until_pipe_is_full, uses_it_all, closelog,
 };
 
 static const struct hazard hazards[] = {

@@ -133,8 +133,10 @@ static inline bool fs_fast_spin_try(pthread_spinlock_t *spin) {
     return __atomic_compare_exchange_n(spin, &free, 0, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
 }
 
-static inline void fs_fast_spin_give(pthread_spinlock_t *spin) {
+/* True, always. */
+static inline bool fs_fast_spin_give(pthread_spinlock_t *spin) {
     __atomic_store_n(spin, FS_SPIN_FREE, __ATOMIC_RELEASE);
+    return true;
 }
 
 /* --- the record ------------------------------------------------------------------------------ */
@@ -182,13 +184,23 @@ int fs_fast_released(struct fs_thread *self, void *object, uint32_t slot, enum f
 /* Before the entry goes: a fork waits for whoever is to be woken, and must find us at it. */
 int fs_fast_wake(struct fs_thread *self, pthread_mutex_t *mutex, uint32_t slot);
 
+/* The way round, out of line: NAME(lock, caller) takes the lock by `real`(lock); NAME_at(self, lock, slot) does
+ * where the entry is made, and the fast way has found the lock taken. `real` returns 0 or an error. */
+#define FS_WAY_ROUND(name, type, how, kind, real)                                                  \
+    static __attribute__((noinline)) int name(type *lock, const void *caller) {                    \
+        FS_TAKE_FOR(caller, how, kind, (void *)(uintptr_t)lock, real(lock));                       \
+    }                                                                                              \
+    static __attribute__((noinline)) int name##_at(struct fs_thread *self, type *lock,             \
+                                                   uint32_t slot) {                                \
+        FS_TAKE_AT(self, (void *)(uintptr_t)lock, slot, real(lock));                               \
+    }
+
 /* The body of a hook that takes a lock. `known`: the fast way knows this one. `take`: true if it was
- * taken. `in_glibc`(object, caller) does all of it there; `busy`(self, object, slot) the rest, where
- * the entry is made and somebody else has the lock. */
-#define FS_FAST_TAKE(kind, how, lock, known, take, in_glibc, busy)                                 \
+ * taken. `round`: a way round. */
+#define FS_FAST_TAKE(kind, how, lock, known, take, round)                                 \
     struct fs_thread *self = fs_self;                                                              \
     if (fs_unlikely(self == NULL || !(known))) {                                                   \
-        return in_glibc(lock, FS_CALLER());                                                        \
+        return round(lock, FS_CALLER());                                                        \
     }                                                                                              \
     uint32_t slot = self->depth;                                                                   \
     struct fs_entry *entry = NULL;                                                                 \
@@ -196,10 +208,10 @@ int fs_fast_wake(struct fs_thread *self, pthread_mutex_t *mutex, uint32_t slot);
         entry = fs_fast_enter(self, slot, (void *)(uintptr_t)(lock), kind, how, FS_CALLER());      \
     }                                                                                              \
     if (fs_unlikely(entry == NULL)) {                                                              \
-        return in_glibc(lock, FS_CALLER());                                                        \
+        return round(lock, FS_CALLER());                                                        \
     }                                                                                              \
     if (fs_unlikely(!(take))) {                                                                    \
-        return busy(self, lock, slot);                                                             \
+        return round##_at(self, lock, slot);                                                             \
     }                                                                                              \
     if (fs_unlikely(!fs_fast_is_newest(self, entry, slot, (void *)(uintptr_t)(lock)))) {           \
         return fs_fast_taken(self, (void *)(uintptr_t)(lock), slot);                               \
@@ -208,15 +220,15 @@ int fs_fast_wake(struct fs_thread *self, pthread_mutex_t *mutex, uint32_t slot);
     return 0
 
 /* ... that gives it back. `give`: true if it was given; else `otherwise` is returned. */
-#define FS_FAST_GIVE(kind, lock, known, give, otherwise, in_glibc)                                 \
+#define FS_FAST_GIVE(kind, lock, known, give, otherwise, round)                                 \
     struct fs_thread *self = fs_self;                                                              \
     if (fs_unlikely(self == NULL)) {                                                               \
-        return in_glibc(lock);                                                                     \
+        return round(lock);                                                                     \
     }                                                                                              \
     uint32_t slot = self->depth - 1; /* wraps at depth 0 */                                        \
     struct fs_entry *entry = &self->entries[slot];                                                 \
     if (fs_unlikely(slot >= self->room || entry->object != (lock) || !(known))) {                  \
-        return in_glibc(lock);                                                                     \
+        return round(lock);                                                                     \
     }                                                                                              \
     fs_store(&entry->phase, FS_RELEASING);                                                         \
     if (fs_unlikely(!(give))) {                                                                    \
@@ -228,15 +240,15 @@ int fs_fast_wake(struct fs_thread *self, pthread_mutex_t *mutex, uint32_t slot);
     fs_fast_pop(self, entry, slot);                                                                \
     return 0
 
-#define FS_FAST_MUTEX_TAKE(how, mutex, in_glibc, busy)                                             \
+#define FS_FAST_MUTEX_TAKE(how, mutex, round)                                             \
     unsigned kind = fs_fast_kind(mutex);                                                           \
     FS_FAST_TAKE(FS_KIND_MUTEX, how, mutex, fs_fast_mutex(kind),                                   \
-                 fs_fast_mutex_take(mutex, kind, self->owner_id), in_glibc, busy)
+                 fs_fast_mutex_take(mutex, kind, self->owner_id), round)
 
-#define FS_FAST_MUTEX_GIVE(mutex, in_glibc)                                                        \
+#define FS_FAST_MUTEX_GIVE(mutex, round)                                                        \
     unsigned kind = fs_fast_kind(mutex);                                                           \
     FS_FAST_GIVE(FS_KIND_MUTEX, mutex,                                                             \
                  fs_fast_mutex(kind) && fs_fast_mutex_goes(mutex, kind, self->owner_id),           \
-                 fs_fast_mutex_give(mutex, kind), fs_fast_wake(self, mutex, slot), in_glibc)
+                 fs_fast_mutex_give(mutex, kind), fs_fast_wake(self, mutex, slot), round)
 
 #endif

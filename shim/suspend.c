@@ -133,20 +133,28 @@ static void gate_only(const char *why) {
     fs_store(&suspend.signo, 0);
 }
 
-/* One that is pending could not be told from ours. */
-static bool is_free(int signo) {
+static bool is_pending(int signo) {
     fs_sigset pending = 0;
     fs_syscall2(SYS_rt_sigpending, &pending, sizeof pending);
-    return is_default(signo) && (pending & bit_of(signo)) == 0;
+    return (pending & bit_of(signo)) != 0;
 }
+
+/* One that is pending could not be told from ours. Only one that is blocked can be: where it is not, this
+ * does not ask, since a filter may kill whoever does. */
+static bool is_free(int signo, fs_sigset blocked) {
+    return is_default(signo) && ((blocked & bit_of(signo)) == 0 || !is_pending(signo));
+}
+
+static fs_sigset own_mask(void) { return change_own_mask(SIG_BLOCK, 0); }
 
 /* One that the caller blocks is the second choice: the program may have plans for it. */
 static void choose(int except) {
-    fs_sigset blocked = change_own_mask(SIG_BLOCK, 0);
+    fs_sigset blocked = own_mask();
     for (int round = 0; round < 2; round++) {
         for (int signo = SIGRTMAX - 1; signo >= SIGRTMIN; signo--) {
             bool is_blocked = (blocked & bit_of(signo)) != 0;
-            if (signo != except && is_blocked == (round == 1) && is_free(signo) && install(signo)) {
+            if (signo != except && is_blocked == (round == 1) && is_free(signo, blocked) &&
+                install(signo)) {
                 fs_store(&suspend.signo, signo);
                 return;
             }
@@ -336,7 +344,7 @@ void fs_suspend_init(void) {
     }
     if (fs_config.signal == 0) {
         choose(0);
-    } else if (is_free(fs_config.signal) && install(fs_config.signal)) {
+    } else if (is_free(fs_config.signal, own_mask()) && install(fs_config.signal)) {
         fs_store(&suspend.signo, fs_config.signal);
     } else {
         gate_only("forksafe: FORKSAFE_SIGNAL: the program uses this signal itself: threads are "

@@ -2,65 +2,24 @@
 #include "../fast.h"
 #include "hook.h"
 
-static int taken(struct fs_thread *self, mtx_t *mutex, uint32_t slot, int result) {
-    if (result == thrd_success) {
-        fs_held(self, mutex, slot);
-    } else {
-        fs_failed(self, mutex, slot);
-    }
-    return result;
-}
-
-#define TAKE(caller, phase, call)                                                                  \
-    struct fs_thread *self = fs_current();                                                         \
-    if (fs_unlikely(self == NULL)) {                                                               \
-        return call;                                                                               \
-    }                                                                                              \
-    uint32_t slot = fs_enter_as(self, mutex, FS_KIND_MUTEX, caller, phase);                        \
-    return taken(self, mutex, slot, call)
-
-static __attribute__((noinline)) int lock(pthread_mutex_t *inner, const void *caller) {
-    mtx_t *mutex = (mtx_t *)inner;
-    TAKE(caller, FS_TAKING, fs_real.mtx_lock(mutex));
-}
-
-static __attribute__((noinline)) int await(struct fs_thread *self, pthread_mutex_t *inner,
-                                           uint32_t slot) {
-    mtx_t *mutex = (mtx_t *)inner;
-    return taken(self, mutex, slot, fs_real.mtx_lock(mutex));
-}
-
-static __attribute__((noinline)) int try_lock(pthread_mutex_t *inner, const void *caller) {
-    mtx_t *mutex = (mtx_t *)inner;
-    TAKE(caller, FS_TRYING, fs_real.mtx_trylock(mutex));
-}
-
-static __attribute__((noinline)) int try_again(struct fs_thread *self, pthread_mutex_t *inner,
-                                               uint32_t slot) {
-    mtx_t *mutex = (mtx_t *)inner;
-    return taken(self, mutex, slot, fs_real.mtx_trylock(mutex));
-}
+/* (thrd_success is 0, and no other result is EOWNERDEAD.) */
+static int real_lock(pthread_mutex_t *inner) { return fs_real.mtx_lock((mtx_t *)inner); }
+static int real_try_lock(pthread_mutex_t *inner) { return fs_real.mtx_trylock((mtx_t *)inner); }
+FS_WAY_ROUND(lock, pthread_mutex_t, FS_TAKING, FS_KIND_MUTEX, real_lock)
+FS_WAY_ROUND(try_lock, pthread_mutex_t, FS_TRYING, FS_KIND_MUTEX, real_try_lock)
 
 static __attribute__((noinline)) int unlock(pthread_mutex_t *inner) {
-    mtx_t *mutex = (mtx_t *)inner;
-    struct fs_thread *self = fs_current();
-    if (fs_unlikely(self == NULL)) {
-        return fs_real.mtx_unlock(mutex);
-    }
-    uint32_t slot = fs_leaving(self, mutex);
-    int result = fs_real.mtx_unlock(mutex);
-    fs_released(self, mutex, slot, FS_KIND_MUTEX, result == thrd_success ? 0 : EPERM);
-    return result;
+    FS_RELEASE(FS_KIND_MUTEX, inner, fs_real.mtx_unlock((mtx_t *)inner));
 }
 
 FS_EXPORT int mtx_lock(mtx_t *mutex) {
     pthread_mutex_t *inner = (pthread_mutex_t *)mutex;
-    FS_FAST_MUTEX_TAKE(FS_TAKING, inner, lock, await);
+    FS_FAST_MUTEX_TAKE(FS_TAKING, inner, lock);
 }
 
 FS_EXPORT int mtx_trylock(mtx_t *mutex) {
     pthread_mutex_t *inner = (pthread_mutex_t *)mutex;
-    FS_FAST_MUTEX_TAKE(FS_TRYING, inner, try_lock, try_again);
+    FS_FAST_MUTEX_TAKE(FS_TRYING, inner, try_lock);
 }
 
 FS_EXPORT int mtx_unlock(mtx_t *mutex) {
@@ -69,7 +28,7 @@ FS_EXPORT int mtx_unlock(mtx_t *mutex) {
 }
 
 FS_EXPORT int mtx_timedlock(mtx_t *restrict mutex, const struct timespec *restrict deadline) {
-    TAKE(FS_CALLER(), FS_TAKING, fs_real.mtx_timedlock(mutex, deadline));
+    FS_TAKE(FS_KIND_MUTEX, mutex, fs_real.mtx_timedlock(mutex, deadline));
 }
 
 FS_EXPORT int mtx_init(mtx_t *mutex, int type) {

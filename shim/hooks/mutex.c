@@ -2,38 +2,19 @@
 #include "../fast.h"
 #include "hook.h"
 
-/* --- in glibc's hands ------------------------------------------------------------------------ */
-
-static __attribute__((noinline)) int lock(pthread_mutex_t *mutex, const void *caller) {
-    FS_TAKE_FOR(caller, FS_TAKING, FS_KIND_MUTEX, mutex, fs_real.pthread_mutex_lock(mutex));
-}
-
-static __attribute__((noinline)) int try_lock(pthread_mutex_t *mutex, const void *caller) {
-    FS_TAKE_FOR(caller, FS_TRYING, FS_KIND_MUTEX, mutex, fs_real.pthread_mutex_trylock(mutex));
-}
+FS_WAY_ROUND(lock, pthread_mutex_t, FS_TAKING, FS_KIND_MUTEX, fs_real.pthread_mutex_lock)
+FS_WAY_ROUND(try_lock, pthread_mutex_t, FS_TRYING, FS_KIND_MUTEX, fs_real.pthread_mutex_trylock)
 
 static __attribute__((noinline)) int unlock(pthread_mutex_t *mutex) {
     FS_RELEASE(FS_KIND_MUTEX, mutex, fs_real.pthread_mutex_unlock(mutex));
 }
 
-/* --- in ours, if it is free ------------------------------------------------------------------- */
-
-static __attribute__((noinline)) int await(struct fs_thread *self, pthread_mutex_t *mutex,
-                                           uint32_t slot) {
-    FS_TAKE_AT(self, mutex, slot, fs_real.pthread_mutex_lock(mutex));
-}
-
-static __attribute__((noinline)) int try_again(struct fs_thread *self, pthread_mutex_t *mutex,
-                                               uint32_t slot) {
-    FS_TAKE_AT(self, mutex, slot, fs_real.pthread_mutex_trylock(mutex));
-}
-
 FS_EXPORT int pthread_mutex_lock(pthread_mutex_t *mutex) {
-    FS_FAST_MUTEX_TAKE(FS_TAKING, mutex, lock, await);
+    FS_FAST_MUTEX_TAKE(FS_TAKING, mutex, lock);
 }
 
 FS_EXPORT int pthread_mutex_trylock(pthread_mutex_t *mutex) {
-    FS_FAST_MUTEX_TAKE(FS_TRYING, mutex, try_lock, try_again);
+    FS_FAST_MUTEX_TAKE(FS_TRYING, mutex, try_lock);
 }
 
 FS_EXPORT int pthread_mutex_unlock(pthread_mutex_t *mutex) { FS_FAST_MUTEX_GIVE(mutex, unlock); }

@@ -10,21 +10,18 @@ static inline void put_right(pthread_rwlock_t *rwlock) {
     }
 }
 
-/* --- the common calls, in glibc's hands ------------------------------------------------------- */
+/* --- the common calls, round about ------------------------------------------------------------ */
 
-#define IN_GLIBC(name, how, kind, real)                                                            \
-    static __attribute__((noinline)) int name(pthread_rwlock_t *rwlock, const void *caller) {      \
+#define WAY_ROUND(name, how, kind, real)                                                           \
+    static int real_##name(pthread_rwlock_t *rwlock) {                                             \
         put_right(rwlock);                                                                         \
-        FS_TAKE_FOR(caller, how, kind, rwlock, fs_real.real(rwlock));                              \
+        return fs_real.real(rwlock);                                                               \
     }                                                                                              \
-    static __attribute__((noinline)) int name##_at(struct fs_thread *self,                         \
-                                                   pthread_rwlock_t *rwlock, uint32_t slot) {      \
-        FS_TAKE_AT(self, rwlock, slot, fs_real.real(rwlock));                                      \
-    }
-IN_GLIBC(read_lock, FS_TAKING, FS_KIND_RWLOCK_READ, pthread_rwlock_rdlock)
-IN_GLIBC(try_read_lock, FS_TRYING, FS_KIND_RWLOCK_READ, pthread_rwlock_tryrdlock)
-IN_GLIBC(write_lock, FS_TAKING, FS_KIND_RWLOCK_WRITE, pthread_rwlock_wrlock)
-IN_GLIBC(try_write_lock, FS_TRYING, FS_KIND_RWLOCK_WRITE, pthread_rwlock_trywrlock)
+    FS_WAY_ROUND(name, pthread_rwlock_t, how, kind, real_##name)
+WAY_ROUND(read_lock, FS_TAKING, FS_KIND_RWLOCK_READ, pthread_rwlock_rdlock)
+WAY_ROUND(try_read_lock, FS_TRYING, FS_KIND_RWLOCK_READ, pthread_rwlock_tryrdlock)
+WAY_ROUND(write_lock, FS_TAKING, FS_KIND_RWLOCK_WRITE, pthread_rwlock_wrlock)
+WAY_ROUND(try_write_lock, FS_TRYING, FS_KIND_RWLOCK_WRITE, pthread_rwlock_trywrlock)
 
 static __attribute__((noinline)) int unlock(pthread_rwlock_t *rwlock) {
     put_right(rwlock);
@@ -37,26 +34,24 @@ static __attribute__((noinline)) int unlock_at(struct fs_thread *self, pthread_r
                        fs_real.pthread_rwlock_unlock(rwlock));
 }
 
-/* --- in ours, if nobody is in the way --------------------------------------------------------- */
+/* --- straight, if nobody is in the way --------------------------------------------------------- */
 
 FS_EXPORT int pthread_rwlock_rdlock(pthread_rwlock_t *rwlock) {
-    FS_FAST_TAKE(FS_KIND_RWLOCK_READ, FS_TAKING, rwlock, true, fs_fast_read(rwlock), read_lock,
-                 read_lock_at);
+    FS_FAST_TAKE(FS_KIND_RWLOCK_READ, FS_TAKING, rwlock, true, fs_fast_read(rwlock), read_lock);
 }
 
 FS_EXPORT int pthread_rwlock_tryrdlock(pthread_rwlock_t *rwlock) {
-    FS_FAST_TAKE(FS_KIND_RWLOCK_READ, FS_TRYING, rwlock, true, fs_fast_read(rwlock), try_read_lock,
-                 try_read_lock_at);
+    FS_FAST_TAKE(FS_KIND_RWLOCK_READ, FS_TRYING, rwlock, true, fs_fast_read(rwlock), try_read_lock);
 }
 
 FS_EXPORT int pthread_rwlock_wrlock(pthread_rwlock_t *rwlock) {
     FS_FAST_TAKE(FS_KIND_RWLOCK_WRITE, FS_TAKING, rwlock, true,
-                 fs_fast_write(rwlock, self->owner_id), write_lock, write_lock_at);
+                 fs_fast_write(rwlock, self->owner_id), write_lock);
 }
 
 FS_EXPORT int pthread_rwlock_trywrlock(pthread_rwlock_t *rwlock) {
     FS_FAST_TAKE(FS_KIND_RWLOCK_WRITE, FS_TRYING, rwlock, true,
-                 fs_fast_write(rwlock, self->owner_id), try_write_lock, try_write_lock_at);
+                 fs_fast_write(rwlock, self->owner_id), try_write_lock);
 }
 
 static inline bool give(pthread_rwlock_t *rwlock, const struct fs_entry *entry, int owner_id) {

@@ -8,7 +8,7 @@ static inline bool is_inherited(pthread_spinlock_t *spin, bool free_it) {
     return fs_unlikely(fs_load(&fs_spins_inherited)) && fs_spin_disinherit(spin, free_it);
 }
 
-static int lock_in_glibc(pthread_spinlock_t *spin) {
+static int real_lock(pthread_spinlock_t *spin) {
     if (fs_unlikely(fs_load(&fs_spins_inherited))) {
         int error = fs_real.pthread_spin_trylock(spin);
         if (error == 0 || !is_inherited(spin, true)) {
@@ -19,7 +19,7 @@ static int lock_in_glibc(pthread_spinlock_t *spin) {
     return fs_real.pthread_spin_lock(spin);
 }
 
-static int try_lock_in_glibc(pthread_spinlock_t *spin) {
+static int real_try_lock(pthread_spinlock_t *spin) {
     int error = fs_real.pthread_spin_trylock(spin);
     if (fs_likely(error == 0)) {
         is_inherited(spin, false);
@@ -30,23 +30,8 @@ static int try_lock_in_glibc(pthread_spinlock_t *spin) {
 
 static void *object(pthread_spinlock_t *spin) { return (void *)(uintptr_t)spin; }
 
-static __attribute__((noinline)) int lock(pthread_spinlock_t *spin, const void *caller) {
-    FS_TAKE_FOR(caller, FS_TAKING, FS_KIND_SPIN, object(spin), lock_in_glibc(spin));
-}
-
-static __attribute__((noinline)) int lock_at(struct fs_thread *self, pthread_spinlock_t *spin,
-                                             uint32_t slot) {
-    FS_TAKE_AT(self, object(spin), slot, lock_in_glibc(spin));
-}
-
-static __attribute__((noinline)) int try_lock(pthread_spinlock_t *spin, const void *caller) {
-    FS_TAKE_FOR(caller, FS_TRYING, FS_KIND_SPIN, object(spin), try_lock_in_glibc(spin));
-}
-
-static __attribute__((noinline)) int try_lock_at(struct fs_thread *self, pthread_spinlock_t *spin,
-                                                 uint32_t slot) {
-    FS_TAKE_AT(self, object(spin), slot, try_lock_in_glibc(spin));
-}
+FS_WAY_ROUND(lock, pthread_spinlock_t, FS_TAKING, FS_KIND_SPIN, real_lock)
+FS_WAY_ROUND(try_lock, pthread_spinlock_t, FS_TRYING, FS_KIND_SPIN, real_try_lock)
 
 static __attribute__((noinline)) int unlock(pthread_spinlock_t *spin) {
     is_inherited(spin, false);
@@ -54,16 +39,15 @@ static __attribute__((noinline)) int unlock(pthread_spinlock_t *spin) {
 }
 
 FS_EXPORT int pthread_spin_lock(pthread_spinlock_t *spin) {
-    FS_FAST_TAKE(FS_KIND_SPIN, FS_TAKING, spin, true, fs_fast_spin(spin), lock, lock_at);
+    FS_FAST_TAKE(FS_KIND_SPIN, FS_TAKING, spin, true, fs_fast_spin(spin), lock);
 }
 
 FS_EXPORT int pthread_spin_trylock(pthread_spinlock_t *spin) {
-    FS_FAST_TAKE(FS_KIND_SPIN, FS_TRYING, spin, true, fs_fast_spin_try(spin), try_lock,
-                 try_lock_at);
+    FS_FAST_TAKE(FS_KIND_SPIN, FS_TRYING, spin, true, fs_fast_spin_try(spin), try_lock);
 }
 
 FS_EXPORT int pthread_spin_unlock(pthread_spinlock_t *spin) {
-    FS_FAST_GIVE(FS_KIND_SPIN, spin, true, (fs_fast_spin_give(spin), true), 0, unlock);
+    FS_FAST_GIVE(FS_KIND_SPIN, spin, true, fs_fast_spin_give(spin), 0, unlock);
 }
 
 FS_EXPORT int pthread_spin_init(pthread_spinlock_t *spin, int shared) {

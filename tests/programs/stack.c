@@ -10,6 +10,8 @@
 #include <poll.h>
 #include <pwd.h>
 #include <semaphore.h>
+#include <syslog.h>
+#include <wchar.h>
 
 enum {
     PAINT = 0xa5,
@@ -64,11 +66,14 @@ static void *own(const char *name) {
     do {                                                                                           \
         __typeof__(name) *real = (__typeof__(name) *)own(#name);                                   \
         long with = DEPTH(name arguments), without = DEPTH(real arguments);                        \
-        if (with - without >= WRAPPER || without <= 0) {                                           \
+        if (with - without >= WRAPPER || without <= 0) {                                               \
             hz_say(#name ": %ld bytes of stack, libc's own %ld", with, without);                   \
             verdict = HZ_WRONG;                                                                    \
         }                                                                                          \
     } while (0)
+
+/* (What -D_FORTIFY_SOURCE makes of swprintf.) */
+int __swprintf_chk(wchar_t *to, size_t size, int flag, size_t room, const wchar_t *format, ...);
 
 static int wrappers(void *arg) {
     int verdict = HZ_OK, fds[2], value;
@@ -79,6 +84,7 @@ static int wrappers(void *arg) {
     sem_t sem;
     struct timespec past = {0, 0}, instant = {0, 1000};
     char byte, text[512];
+    wchar_t wide[8];
     struct pollfd fd;
     struct passwd entry, *found;
     sigset_t set;
@@ -124,6 +130,12 @@ static int wrappers(void *arg) {
     SPARE(getpwnam_r, ("root", &entry, text, sizeof text, &found));
     SPARE(fflush, (stdout));
     SPARE(fflush, (NULL));
+    SPARE(swprintf, (wide, sizeof wide / sizeof *wide, L"%d", 1));
+    SPARE(__swprintf_chk,
+          (wide, sizeof wide / sizeof *wide, 1, sizeof wide / sizeof *wide, L"%d", 1));
+    SPARE(swscanf, (L"1", L"%d", &value));
+    SPARE(syslog, (LOG_DEBUG, "%d", 1));
+    SPARE(sem_open, ("/stack.none", 0));
     return verdict;
 }
 

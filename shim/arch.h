@@ -53,8 +53,8 @@ static inline long fs_syscall6(long nr, long a, long b, long c, long d, long e, 
         }                                                                                          \
     } while (0)
 
-/* What every fork writes lies together: one page to copy. */
-#define FS_FORK_STATE __attribute__((section("fs_fork_state")))
+/* What a child writes as it puts itself right lies together: it copies few pages. */
+#define FS_CHILD_STATE __attribute__((section("fs_child_state")))
 
 static inline void fs_cpu_relax(void) { __builtin_ia32_pause(); }
 

@@ -23,7 +23,7 @@ static struct {
     size_t count, room;
     uint64_t filter[64];
     const struct fs_origin *origin; /* of this process's fork; NULL: not needed yet */
-} left;
+} left FS_CHILD_STATE;
 
 /* What is to be told of forced holds: texts one behind the other, each ended by a 0. The first byte
  * is nobody's. */

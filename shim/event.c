@@ -22,8 +22,8 @@
 
 enum { SCHEMA = 1, FILE_MODE = 0600, NOTE_BUILD_ID = 3 };
 
-static struct fs_json event;
-static struct fs_lock event_lock; /* for events that are not a fork's; with signals blocked */
+FS_CHILD_STATE static struct fs_json event;
+FS_CHILD_STATE static struct fs_lock event_lock; /* for events that are not a fork's; with signals blocked */
 static struct fs_origin origin; /* the fork that is under way (fork.c has the turn), or the last */
 static bool complained;
 
@@ -212,6 +212,12 @@ void fs_event_prepare(void) {
     fs_syscall2(SYS_prctl, PR_GET_NAME, origin.name);
 }
 
+void fs_event_stopped(void) {
+    if (fs_event_wanted()) {
+        origin.stop = fs_fork_page.report;
+    }
+}
+
 const struct fs_origin *fs_event_origin(void) { return &origin; }
 
 static void add_stop(const struct fs_stop_report *stop) {
@@ -236,7 +242,7 @@ void fs_event_begin(void) {
     fs_json_number(&event, "child", fs_syscall0(SYS_getpid));
     add_thread("thread", origin.tid, origin.name);
     add_stack("stack", origin.stack, origin.depth);
-    add_stop(&fs_stop_report);
+    add_stop(&origin.stop);
     fs_json_begin(&event, "inherited", '[');
 }
 
@@ -300,7 +306,7 @@ static const void *fork_site(const struct fs_origin *fork) {
  * stopped in 31 us, 3 parked, 2 asleep, 0 running, 1 holding" */
 static void tell_as_text(void) {
     char line[1024];
-    const struct fs_stop_report *stop = &fs_stop_report;
+    const struct fs_stop_report *stop = &origin.stop;
     struct fs_text text = fs_report_begin(line, sizeof line);
     fs_text_thread(&text, origin.tid, origin.name);
     fs_text_string(&text, " forked at ");

@@ -11,6 +11,7 @@
 
 #include <time.h>
 
+#include "forkpage.h"
 #include "registry.h"
 #include "stacks.h"
 
@@ -20,6 +21,7 @@ struct fs_origin {
     int pid; /* of the process that forked */
     int tid;
     char name[FS_NAME_MAX];
+    struct fs_stop_report stop;
     unsigned depth; /* of the stack */
     uintptr_t stack[FS_STACK_MAX];
 };
@@ -51,6 +53,8 @@ void fs_event_config(void);
 
 /* In the thread that is about to fork: remembers where it stands. */
 void fs_event_prepare(void);
+/* ... and has stopped the others. */
+void fs_event_stopped(void);
 /* In the child: the last fork. Valid until the next one. */
 const struct fs_origin *fs_event_origin(void);
 

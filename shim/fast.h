@@ -152,7 +152,7 @@ static inline struct fs_entry *fs_fast_enter(struct fs_thread *self, uint32_t sl
     fs_compiler_barrier();
     fs_store(&self->depth, slot + 1);
     fs_compiler_barrier();
-    if (fs_unlikely(fs_load(&fs_stop) != 0)) {
+    if (fs_unlikely(fs_load(&fs_fork_page.stop) != 0)) {
         fs_store(&self->depth, slot);
         return NULL;
     }
@@ -197,10 +197,10 @@ int fs_fast_wake(struct fs_thread *self, pthread_mutex_t *mutex, uint32_t slot);
 
 /* The body of a hook that takes a lock. `known`: the fast way knows this one. `take`: true if it was
  * taken. `round`: a way round. */
-#define FS_FAST_TAKE(kind, how, lock, known, take, round)                                 \
+#define FS_FAST_TAKE(kind, how, lock, known, take, round)                                          \
     struct fs_thread *self = fs_self;                                                              \
     if (fs_unlikely(self == NULL || !(known))) {                                                   \
-        return round(lock, FS_CALLER());                                                        \
+        return round(lock, FS_CALLER());                                                           \
     }                                                                                              \
     uint32_t slot = self->depth;                                                                   \
     struct fs_entry *entry = NULL;                                                                 \
@@ -208,10 +208,10 @@ int fs_fast_wake(struct fs_thread *self, pthread_mutex_t *mutex, uint32_t slot);
         entry = fs_fast_enter(self, slot, (void *)(uintptr_t)(lock), kind, how, FS_CALLER());      \
     }                                                                                              \
     if (fs_unlikely(entry == NULL)) {                                                              \
-        return round(lock, FS_CALLER());                                                        \
+        return round(lock, FS_CALLER());                                                           \
     }                                                                                              \
     if (fs_unlikely(!(take))) {                                                                    \
-        return round##_at(self, lock, slot);                                                             \
+        return round##_at(self, lock, slot);                                                       \
     }                                                                                              \
     if (fs_unlikely(!fs_fast_is_newest(self, entry, slot, (void *)(uintptr_t)(lock)))) {           \
         return fs_fast_taken(self, (void *)(uintptr_t)(lock), slot);                               \
@@ -220,15 +220,15 @@ int fs_fast_wake(struct fs_thread *self, pthread_mutex_t *mutex, uint32_t slot);
     return 0
 
 /* ... that gives it back. `give`: true if it was given; else `otherwise` is returned. */
-#define FS_FAST_GIVE(kind, lock, known, give, otherwise, round)                                 \
+#define FS_FAST_GIVE(kind, lock, known, give, otherwise, round)                                    \
     struct fs_thread *self = fs_self;                                                              \
     if (fs_unlikely(self == NULL)) {                                                               \
-        return round(lock);                                                                     \
+        return round(lock);                                                                        \
     }                                                                                              \
     uint32_t slot = self->depth - 1; /* wraps at depth 0 */                                        \
     struct fs_entry *entry = &self->entries[slot];                                                 \
     if (fs_unlikely(slot >= self->room || entry->object != (lock) || !(known))) {                  \
-        return round(lock);                                                                     \
+        return round(lock);                                                                        \
     }                                                                                              \
     fs_store(&entry->phase, FS_RELEASING);                                                         \
     if (fs_unlikely(!(give))) {                                                                    \
@@ -240,12 +240,12 @@ int fs_fast_wake(struct fs_thread *self, pthread_mutex_t *mutex, uint32_t slot);
     fs_fast_pop(self, entry, slot);                                                                \
     return 0
 
-#define FS_FAST_MUTEX_TAKE(how, mutex, round)                                             \
+#define FS_FAST_MUTEX_TAKE(how, mutex, round)                                                      \
     unsigned kind = fs_fast_kind(mutex);                                                           \
     FS_FAST_TAKE(FS_KIND_MUTEX, how, mutex, fs_fast_mutex(kind),                                   \
                  fs_fast_mutex_take(mutex, kind, self->owner_id), round)
 
-#define FS_FAST_MUTEX_GIVE(mutex, round)                                                        \
+#define FS_FAST_MUTEX_GIVE(mutex, round)                                                           \
     unsigned kind = fs_fast_kind(mutex);                                                           \
     FS_FAST_GIVE(FS_KIND_MUTEX, mutex,                                                             \
                  fs_fast_mutex(kind) && fs_fast_mutex_goes(mutex, kind, self->owner_id),           \

@@ -1,45 +1,50 @@
 #include "fork.h"
 
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
 #include "config.h"
 #include "event.h"
+#include "forkpage.h"
 #include "inventory.h"
 #include "real.h"
 #include "repair.h"
 #include "sys.h"
 #include "world.h"
 
-/* The turn. `owner` is written by the thread that has it, and compared by others with themselves
- * only. */
+/* In .bss, behind all else that is zero at first: the less the kernel has to cut it into pieces. */
+struct fs_fork_page fs_fork_page __attribute__((common, aligned(FS_FORK_PAGE_BYTES)));
+_Static_assert(sizeof fs_fork_page <= FS_FORK_PAGE_BYTES, "it is one page");
+
+/* What the child must know. The same from fork to fork, mostly. */
 static struct {
-    struct fs_lock lock;
-    struct fs_thread *owner;
-    unsigned nesting;
-    fs_sigset saved; /* signals are blocked from stop to start */
-} turn FS_FORK_STATE;
+    fs_sigset saved;  /* signals are blocked from stop to start */
+    unsigned nesting; /* of the turn */
+} handed_on;
 
 static void await_turn(struct fs_thread *self) {
     fs_store(&self->wants_fork, true);
     uint32_t before = fs_detach(self);
-    fs_lock(&turn.lock);
+    fs_lock(&fs_fork_page.turn_lock);
     fs_attach(self, before);
     fs_store(&self->wants_fork, false);
 }
 
 /* A nested fork (from a signal handler in the middle of one) has its turn already. */
 static void take_turn(struct fs_thread *self) {
-    if (fs_load(&turn.owner) != self) {
-        if (!fs_trylock(&turn.lock)) {
+    if (fs_load(&fs_fork_page.turn_owner) != self) {
+        if (!fs_trylock(&fs_fork_page.turn_lock)) {
             await_turn(self);
         }
-        fs_store(&turn.owner, self);
+        fs_store(&fs_fork_page.turn_owner, self);
     }
-    turn.nesting++;
+    fs_fork_page.turn_nesting++;
 }
 
 static void give_turn(void) {
-    if (--turn.nesting == 0) {
-        fs_store(&turn.owner, NULL);
-        fs_unlock(&turn.lock);
+    if (--fs_fork_page.turn_nesting == 0) {
+        fs_store(&fs_fork_page.turn_owner, NULL);
+        fs_unlock(&fs_fork_page.turn_lock);
     }
 }
 
@@ -69,34 +74,42 @@ static void let_holder_fork(struct fs_thread *self, int64_t until) {
 static bool try_stop(struct fs_thread *self, bool yields) {
     fs_event_prepare();
     fs_prune_files(self); /* in the child nothing tells a FILE that is gone from one that is held */
-    turn.saved = fs_signals_block();
+    fs_sigset saved = fs_signals_block();
+    fs_update(&handed_on.saved, saved);
+    fs_update(&handed_on.nesting, fs_fork_page.turn_nesting);
     if (fs_world_stop(self, yields)) {
+        fs_event_stopped();
         return true;
     }
-    fs_signals_restore(turn.saved);
+    fs_signals_restore(saved);
     return false;
 }
 
 /* Whoever waits behind us with a lock cannot let go of it before our fork: it forks first, and we do
  * once it is through, if we hold nothing ourselves. */
 static void stop(struct fs_thread *self) {
-    int64_t until = fs_now() + fs_config.deadline_ms * FS_MSEC;
-    while (!try_stop(self, turn.nesting == 1 && fs_now() < until)) {
-        let_holder_fork(self, until);
+    if (try_stop(self, fs_fork_page.turn_nesting == 1)) {
+        return;
     }
+    int64_t until = fs_now() + fs_config.deadline_ms * FS_MSEC;
+    do {
+        let_holder_fork(self, until);
+    } while (!try_stop(self, fs_fork_page.turn_nesting == 1 && fs_now() < until));
 }
 
 static void start(void) {
     fs_world_start();
-    fs_signals_restore(turn.saved);
+    fs_signals_restore(handed_on.saved);
 }
 
 static void repair(struct fs_thread *self, bool by_fork) {
-    turn.lock.word = 1; /* whoever waited for it has vanished */
+    fs_fork_page.turn_lock.word = 1; /* whoever waited for it has vanished */
+    fs_fork_page.turn_owner = self;
+    fs_fork_page.turn_nesting = handed_on.nesting;
     fs_world_alone();
     fs_stacks_alone();
     fs_repair_child(self, by_fork);
-    fs_signals_restore(turn.saved);
+    fs_signals_restore(handed_on.saved);
 }
 
 void fs_fork_raw_begin(struct fs_thread *self) {
@@ -135,8 +148,11 @@ static void child(void) {
     }
 }
 
-void fs_fork_inspect(struct fs_thread *const **owner) { *owner = &turn.owner; }
+void fs_fork_inspect(struct fs_thread *const **owner) { *owner = &fs_fork_page.turn_owner; }
 
 /* Nobody's handlers: those of a library are dropped when it is finalised, and in exit others may run, and fork, after
  * that (stdlib/cxa_finalize.c). The library is never unloaded. */
-void fs_fork_init(void) { fs_real.__register_atfork(prepare, parent, child, NULL); }
+void fs_fork_init(void) {
+    fs_syscall3(SYS_madvise, &fs_fork_page, FS_FORK_PAGE_BYTES, MADV_WIPEONFORK);
+    fs_real.__register_atfork(prepare, parent, child, NULL);
+}

@@ -76,7 +76,7 @@ static struct {
     struct fs_lock lock;
     const struct fs_thread *owner;
     unsigned nesting; /* a constructor loads, too */
-} turn;
+} turn FS_CHILD_STATE;
 
 bool fs_loader_try_turn(const struct fs_thread *self) {
     if (fs_load(&turn.owner) == self) {

@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 
 #include "config.h"
+#include "forkpage.h"
 #include "init.h"
 #include "inventory.h"
 #include "real.h"
@@ -23,15 +24,20 @@ enum { CHUNK_BYTES = 64 * 1024, REMEMBERED = 64 };
 
 struct chunk {
     struct chunk *next; /* older; never changes */
-    uint32_t used;      /* records handed out so far; grows under `lock`, read by walkers */
+    uint32_t used;      /* records handed out so far; grows under the lock, read by walkers */
     struct fs_thread records[];
 };
 enum {
     CHUNK_RECORDS = (CHUNK_BYTES - sizeof(struct chunk)) / sizeof(struct fs_thread),
 };
 
+/* The first one has room for the thread that there is at first: a program without others has no mapping more
+ * for a fork to copy. */
+FS_CHILD_STATE static _Alignas(struct fs_thread) char first_bytes[offsetof(struct chunk, records[1])];
+static struct chunk *const first = (struct chunk *)first_bytes;
+
+/* Guarded by fs_fork_page.registry_lock, a leaf: nothing is taken under it. */
 static struct {
-    struct fs_lock lock;  /* guards what follows; a leaf: nothing is taken under it */
     struct chunk *chunks; /* newest first; published with release, walked without the lock */
     struct fs_thread *free;
     uint32_t generation; /* of this process; changes only in the child, where nobody else runs */
@@ -40,10 +46,10 @@ static struct {
     int pid;
     int survivors[REMEMBERED]; /* owner_id, in each generation, of the thread that forked the next
                                 */
-} registry FS_FORK_STATE = {.generation = 1};
+} registry FS_CHILD_STATE = {.chunks = (struct chunk *)first_bytes, .generation = 1};
 
 /* Its destructor notes that a thread ends. The program may have all PTHREAD_KEYS_MAX for itself: the last
- * one that it asks for is this. Whoever sets a value holds `registry.lock`: the key may not change hands
+ * one that it asks for is this. Whoever sets a value holds the registry's lock: the key may not change hands
  * meanwhile, or the program would find our value under its own. */
 static struct {
     pthread_key_t number;
@@ -60,11 +66,11 @@ static struct {
     size_t count;
     size_t room;
     bool pending; /* the last fork's records are still to be gathered */
-} vanished;
+} vanished FS_CHILD_STATE;
 
 /* --- records --------------------------------------------------------------------------------- */
 
-/* Aligned to its size, so that a record's address tells its chunk. */
+/* Aligned to its size, so that a record's address tells its chunk, but for the first one. */
 static struct chunk *map_chunk(void) {
     char *memory = fs_map((size_t)2 * CHUNK_BYTES);
     if (memory == NULL) {
@@ -79,7 +85,9 @@ static struct chunk *map_chunk(void) {
 }
 
 static const struct chunk *chunk_of(const struct fs_thread *record) {
-    return (const struct chunk *)((uintptr_t)record & ~(uintptr_t)(CHUNK_BYTES - 1));
+    return record == first->records
+               ? first
+               : (const struct chunk *)((uintptr_t)record & ~(uintptr_t)(CHUNK_BYTES - 1));
 }
 
 static struct fs_thread *take_record(void) {
@@ -89,7 +97,7 @@ static struct fs_thread *take_record(void) {
         return record;
     }
     struct chunk *chunk = registry.chunks;
-    if (chunk == NULL || chunk->used == CHUNK_RECORDS) {
+    if (chunk->used == (chunk == first ? 1 : CHUNK_RECORDS)) {
         struct chunk *fresh = map_chunk();
         if (fresh == NULL) {
             return NULL;
@@ -116,7 +124,7 @@ static void clear_record(struct fs_thread *record) {
 
 static void gather_vanished(void);
 
-/* `lock` held, signals blocked. */
+/* With the lock, signals blocked. */
 static struct fs_thread *new_record(uint32_t owners) {
     gather_vanished();
     struct fs_thread *record = take_record();
@@ -183,8 +191,8 @@ uintptr_t fs_task_futex(int tid) {
     return at;
 }
 
-void fs_registry_lock(void) { fs_lock(&registry.lock); }
-void fs_registry_unlock(void) { fs_unlock(&registry.lock); }
+void fs_registry_lock(void) { fs_lock(&fs_fork_page.registry_lock); }
+void fs_registry_unlock(void) { fs_unlock(&fs_fork_page.registry_lock); }
 
 struct fs_thread *fs_thread_new(void) {
     fs_sigset saved = fs_signals_block();

@@ -482,7 +482,10 @@ void fs_repair_child(struct fs_thread *survivor, bool by_fork) {
     child.new_id = fs_layout_own_id();
     fs_registry_cut(survivor);
     survivor->owner_id = child.new_id;
-    fs_peek_alone(true);
+    bool alone = fs_vanished_next(NULL) == NULL; /* before the fork, too */
+    if (!alone) {
+        fs_peek_alone(true);
+    }
     FS_EACH_VANISHED (thread) {
         drop_disproved(thread);
     }
@@ -491,7 +494,9 @@ void fs_repair_child(struct fs_thread *survivor, bool by_fork) {
         settle(thread, &child);
     }
     reown_all(&child);
-    fs_peek_alone(false);
+    if (!alone) {
+        fs_peek_alone(false);
+    }
     fs_loader_repair(child.old_id, child.new_id);
     fs_event_end();
     fs_detect_begin();

@@ -11,6 +11,7 @@
 
 #include "arch.h"
 #include "config.h"
+#include "forkpage.h"
 #include "inventory.h"
 #include "real.h"
 #include "registry.h"
@@ -285,7 +286,6 @@ void fs_unwinder_load(void) {
 
 /* --- the walk -------------------------------------------------------------------------------- */
 
-FS_FORK_STATE static struct fs_lock walking;
 static void mark(bool walks) {
     if (fs_config.stacks && fs_self != NULL) {
         fs_self->walks = walks;
@@ -293,13 +293,13 @@ static void mark(bool walks) {
 }
 
 void fs_walk_lock(void) {
-    fs_lock(&walking);
+    fs_lock(&fs_fork_page.walk_lock);
     mark(true);
 }
 
 void fs_walk_unlock(void) {
     mark(false);
-    fs_unlock(&walking);
+    fs_unlock(&fs_fork_page.walk_lock);
 }
 
 static bool begin_walk(unw_cursor_t *cursor, const greg_t *registers, bool may_go) {

@@ -112,4 +112,4 @@ const uintptr_t *fs_stacks_get(uint32_t stack, unsigned *depth) {
     return stack != 0 ? &table.words[stack + 1] : NULL;
 }
 
-void fs_stacks_alone(void) { table.lock.word = 0; }
+void fs_stacks_alone(void) { fs_update(&table.lock.word, 0U); }

@@ -23,16 +23,11 @@
 #include "suspend.h"
 #include "sys.h"
 
-FS_FORK_STATE uint32_t fs_stop;
-FS_FORK_STATE struct fs_stop_report fs_stop_report;
-
 static struct {
-    struct fs_thread *stopper; /* set before the stop word, cleared after it */
-    uint32_t progress;         /* counts parks, releases and answers; a futex */
-    uint32_t stopper_waits;    /* the stopper may be asleep on `progress` */
-    unsigned cpus;             /* that this process may run on */
-    int loader_outlasted;      /* an owner_id: held ld.so's lock until a fork's deadline */
-} world FS_FORK_STATE;
+    unsigned cpus;        /* that this process may run on */
+    int loader_outlasted; /* an owner_id: held ld.so's lock until a fork's deadline */
+    uint32_t modes;       /* bits of the stop word that stay */
+} world;
 
 /* Values of `pass` in a thread's record. */
 enum {
@@ -52,18 +47,18 @@ enum {
 /* --- the threads' side ----------------------------------------------------------------------- */
 
 bool fs_stop_wanted(const struct fs_thread *self) {
-    uint32_t stop = fs_load(&fs_stop);
+    uint32_t stop = fs_load(&fs_fork_page.stop);
     if ((stop & FS_FENCED) != 0) {
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
-        stop = fs_load(&fs_stop);
+        stop = fs_load(&fs_fork_page.stop);
     }
-    return (stop & FS_STOPPED) != 0 && fs_load(&world.stopper) != self;
+    return (stop & FS_STOPPED) != 0 && fs_load(&fs_fork_page.stopper) != self;
 }
 
 void fs_world_progress(void) {
-    __atomic_add_fetch(&world.progress, 1, __ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&world.stopper_waits, __ATOMIC_SEQ_CST) != 0) {
-        fs_futex_wake(&world.progress, FS_ALL_BITS);
+    __atomic_add_fetch(&fs_fork_page.progress, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&fs_fork_page.stopper_waits, __ATOMIC_SEQ_CST) != 0) {
+        fs_futex_wake(&fs_fork_page.progress, FS_ALL_BITS);
     }
 }
 
@@ -79,7 +74,8 @@ static void park(struct fs_thread *self, const void *registers, bool by_signal) 
     self->by_signal = by_signal;
     fs_store_release(&self->state, FS_SUSPENDED);
     fs_world_progress();
-    for (uint32_t stop; ((stop = fs_load_acquire(&fs_stop)) & FS_STOPPED) != 0;) {
+    __atomic_add_fetch(&fs_fork_page.parked, 1, __ATOMIC_SEQ_CST);
+    for (uint32_t stop; ((stop = fs_load_acquire(&fs_fork_page.stop)) & FS_STOPPED) != 0;) {
         if (fs_load(&self->pass) != 0 || (self->depth != 0 && !fs_load(&self->hopeless))) {
             break;
         }
@@ -87,8 +83,9 @@ static void park(struct fs_thread *self, const void *registers, bool by_signal) 
             fs_store(&self->pass, PASS_ALWAYS);
             break;
         }
-        fs_futex_wait(&fs_stop, stop, give_up, self->wake_bit);
+        fs_futex_wait(&fs_fork_page.stop, stop, give_up, self->wake_bit);
     }
+    __atomic_sub_fetch(&fs_fork_page.parked, 1, __ATOMIC_SEQ_CST);
     fs_store(&self->state, before);
     fs_compiler_barrier();
 }
@@ -142,7 +139,7 @@ static bool may_pass(struct fs_thread *self, uintptr_t frame) {
 /* The place that the raised depth stands for. */
 static uint32_t place(struct fs_thread *self) {
     fs_store(&self->takes, self->takes + 1);
-    if ((fs_load(&fs_stop) & FS_STACKED) != 0) {
+    if ((fs_load(&fs_fork_page.stop) & FS_STACKED) != 0) {
         fs_stacks_note(self,
                        self->depth - 1); /* libunwind locks, which may drop dead entries below */
     }
@@ -214,30 +211,39 @@ void fs_suspend_here(struct fs_thread *self, const void *registers) {
  * we see it, or will find the stop word set. Pairs with fs_raise_depth(), fs_detach(), fs_attach().
  */
 static void heavy_barrier(void) {
-    if ((fs_stop & FS_FENCED) != 0 || !fs_membarrier()) {
+    if ((world.modes & FS_FENCED) != 0 || !fs_membarrier()) {
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
     }
 }
 
+/* Another value of the closed gate: whoever is parked looks again. */
+static void change_stop(void) {
+    uint32_t changes = ++fs_fork_page.stop_changes * FS_STOP_STEP;
+    __atomic_store_n(&fs_fork_page.stop, changes | FS_STOPPED | world.modes, __ATOMIC_SEQ_CST);
+}
+
 static void close_gate(void) {
-    __atomic_store_n(&fs_stop, (fs_stop + FS_STOP_STEP) | FS_STOPPED, __ATOMIC_SEQ_CST);
+    change_stop();
     heavy_barrier();
-    fs_stop_report.attempts++;
+    fs_fork_page.report.attempts++;
 }
 
 static void open_gate(void) {
-    uint32_t open = (fs_stop + FS_STOP_STEP) & ~(uint32_t)FS_STOPPED;
-    __atomic_store_n(&fs_stop, open, __ATOMIC_SEQ_CST);
-    fs_futex_wake(&fs_stop, FS_ALL_BITS);
+    __atomic_store_n(&fs_fork_page.stop, world.modes, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&fs_fork_page.parked, __ATOMIC_SEQ_CST) != 0) {
+        fs_futex_wake(&fs_fork_page.stop, FS_ALL_BITS);
+    }
 }
 
 static void let_pass(struct fs_thread *thread) {
     fs_store(&thread->pass, PASS_ONCE);
-    __atomic_add_fetch(&fs_stop, FS_STOP_STEP, __ATOMIC_SEQ_CST);
-    fs_futex_wake(&fs_stop, thread->wake_bit);
+    change_stop();
+    fs_futex_wake(&fs_fork_page.stop, thread->wake_bit);
 }
 
-uint32_t fs_world_progress_seen(void) { return __atomic_load_n(&world.progress, __ATOMIC_SEQ_CST); }
+uint32_t fs_world_progress_seen(void) {
+    return __atomic_load_n(&fs_fork_page.progress, __ATOMIC_SEQ_CST);
+}
 
 static bool spin_for_progress(uint32_t seen, int64_t until) {
     do {
@@ -253,11 +259,12 @@ static bool spin_for_progress(uint32_t seen, int64_t until) {
 
 void fs_world_await_progress(uint32_t seen, int64_t until) {
     int64_t look_again = fs_now() + 200 * FS_USEC;
-    __atomic_store_n(&world.stopper_waits, 1, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&fs_fork_page.stopper_waits, 1, __ATOMIC_SEQ_CST);
     if (fs_world_progress_seen() == seen) {
-        fs_futex_wait(&world.progress, seen, look_again < until ? look_again : until, FS_ALL_BITS);
+        fs_futex_wait(&fs_fork_page.progress, seen, look_again < until ? look_again : until,
+                      FS_ALL_BITS);
     }
-    __atomic_store_n(&world.stopper_waits, 0, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&fs_fork_page.stopper_waits, 0, __ATOMIC_SEQ_CST);
 }
 
 /* --- holders --------------------------------------------------------------------------------- */
@@ -391,9 +398,9 @@ static void publish_verdicts(void) {
             fs_store(&thread->hopeless, thread->verdict);
         }
     }
-    if (thawed) {
-        __atomic_add_fetch(&fs_stop, FS_STOP_STEP, __ATOMIC_SEQ_CST);
-        fs_futex_wake(&fs_stop, FS_ALL_BITS);
+    if (thawed && (fs_fork_page.stop & FS_STOPPED) != 0) {
+        change_stop();
+        fs_futex_wake(&fs_fork_page.stop, FS_ALL_BITS);
     }
 }
 
@@ -519,14 +526,15 @@ enum drained { DRAINED, DRAINED_LATE, NOT_OUR_TURN };
 /* Closes the gate and waits until nobody holds anything, or nobody who does is worth waiting for.
  * Leaves the gate closed. DRAINED_LATE: the deadline ended it. NOT_OUR_TURN: `yields`, and one who waits
  * for a turn to fork holds something; the gate is open again. */
-static enum drained drain_holders(const struct fs_thread *self, int64_t deadline, bool yields) {
+static enum drained drain_holders(const struct fs_thread *self, int64_t now, int64_t deadline,
+                                  bool yields) {
     int64_t slice = FIRST_SLICE_MS * FS_MSEC;
-    for (unsigned chances = 0;; chances++) {
+    for (unsigned chances = 0;; chances++, now = fs_now()) {
         close_gate();
         unsigned round = 0;
         /* The last time, the gate stays closed a little longer: who has only just taken something
          * is not forced for being there at the wrong moment. */
-        int64_t until = fs_now() + slice;
+        int64_t until = now + slice;
         bool last = until >= deadline;
         until = last ? deadline + grace() : until;
         do {
@@ -571,7 +579,7 @@ static bool stands_badly(const struct fs_thread *thread, uint32_t state, int loa
 
 /* Lets those go on that stand badly. Returns how many are worth waiting for: one that has stood
  * badly until a fork's deadline is not, before it has been seen elsewhere. */
-static unsigned release_unsafe(const struct fs_thread *self, bool late) {
+static unsigned release_unsafe(const struct fs_thread *self, int64_t deadline) {
     unsigned released = 0;
     int loads = fs_loader_owner();
     FS_EACH_THREAD (thread) {
@@ -587,7 +595,7 @@ static unsigned release_unsafe(const struct fs_thread *self, bool late) {
             let_pass(thread);
         }
         released += !thread->outstayed;
-        thread->outstayed = thread->outstayed || late;
+        thread->outstayed = thread->outstayed || fs_now() >= deadline;
     }
     return released;
 }
@@ -644,16 +652,16 @@ static void take_stock(const struct fs_thread *self, bool late) {
             thread->stood_at = fs_event_wanted() ? where_it_stands(thread, state) : 0;
         }
         if (holds) {
-            fs_stop_report.holding++;
+            fs_fork_page.report.holding++;
             if (late) {
                 mark_outlasted(thread);
             }
         } else if (state == FS_SUSPENDED) {
-            fs_stop_report.parked++;
+            fs_fork_page.report.parked++;
         } else if (state == FS_DETACHED) {
-            fs_stop_report.detached++;
+            fs_fork_page.report.detached++;
         } else {
-            fs_stop_report.running++;
+            fs_fork_page.report.running++;
         }
     }
 }
@@ -663,21 +671,21 @@ static void take_stock(const struct fs_thread *self, bool late) {
 void fs_world_init(void) {
     world.cpus = fs_cpu_count();
     if (!fs_membarrier_register()) {
-        fs_store(&fs_stop, fs_stop | FS_FENCED);
+        world.modes |= FS_FENCED;
     }
     if (fs_config.stacks) {
-        fs_store(&fs_stop, fs_stop | FS_STACKED);
+        world.modes |= FS_STACKED;
     }
+    fs_store(&fs_fork_page.stop, world.modes);
 }
 
 /* Until the deadline: a thread that was let go may stand badly again. */
 static bool all_stand_well(const struct fs_thread *self, int64_t deadline) {
     uint32_t seen = fs_world_progress_seen();
-    bool late = fs_now() >= deadline;
-    unsigned released = release_unsafe(self, late);
+    unsigned released = release_unsafe(self, deadline);
     bool loads = loader_is_busy(self);
-    if ((released == 0 && !loads) || late) {
-        world.loader_outlasted = loads ? fs_loader_owner() : 0;
+    if ((released == 0 && !loads) || fs_now() >= deadline) {
+        fs_update(&world.loader_outlasted, loads ? fs_loader_owner() : 0);
         return true;
     }
     fs_world_await_progress(seen, deadline);
@@ -685,49 +693,53 @@ static bool all_stand_well(const struct fs_thread *self, int64_t deadline) {
 }
 
 bool fs_world_stop(struct fs_thread *self, bool yields) {
-    int64_t start = fs_now();
+    bool alone = fs_thread_count() == 1; /* the clock need not be read */
+    int64_t start = alone ? 0 : fs_now();
     int64_t deadline = start + fs_config.deadline_ms * FS_MSEC;
-    fs_stop_report = (struct fs_stop_report){0};
-    world.stopper = self;
-    fs_stop_report.foreign = fs_event_wanted() ? fs_foreign_threads(NULL, 0) : -1;
-    if (fs_thread_count() > 1 && fs_config.mode == FS_MODE_REPAIR) {
+    fs_fork_page.report = (struct fs_stop_report){0};
+    fs_fork_page.stopper = self;
+    fs_fork_page.report.foreign = fs_event_wanted() ? fs_foreign_threads(NULL, 0) : -1;
+    if (!alone && fs_config.mode == FS_MODE_REPAIR) {
         if (fs_loader_owner() != world.loader_outlasted) {
-            world.loader_outlasted = 0;
+            fs_update(&world.loader_outlasted, 0);
         }
         enum drained drained;
-        do {
+        for (int64_t now = start;; now = fs_now()) {
             forget_verdicts();
-            drained = drain_holders(self, deadline, yields && self->depth == 0);
+            drained = drain_holders(self, now, deadline, yields && self->depth == 0);
             if (drained == NOT_OUR_TURN) {
-                world.stopper = NULL;
+                fs_fork_page.stopper = NULL;
                 return false;
             }
             if (fs_suspend_signal() != 0) {
                 fs_suspend_running(self);
             }
-        } while (!all_stand_well(self, deadline));
+            if (all_stand_well(self, deadline)) {
+                break;
+            }
+        }
         take_stock(self, drained == DRAINED_LATE);
     }
     fs_registry_lock();
     fs_walk_lock();
-    fs_stop_report.ns = fs_now() - start;
+    fs_fork_page.report.ns = fs_event_wanted() && !alone ? fs_now() - start : 0;
     return true;
 }
 
 void fs_world_start(void) {
     fs_walk_unlock();
     fs_registry_unlock();
-    if ((fs_stop & FS_STOPPED) != 0) {
+    if ((fs_fork_page.stop & FS_STOPPED) != 0) {
         forget_verdicts();
         open_gate();
     }
-    world.stopper = NULL;
+    fs_fork_page.stopper = NULL;
 }
 
 void fs_world_alone(void) {
-    fs_store(&fs_stop, fs_stop & (FS_FENCED | FS_STACKED));
-    world.stopper = NULL;
-    world.stopper_waits = 0;
+    fs_store(&fs_fork_page.stop, world.modes);
+    fs_fork_page.stopper = NULL;
+    fs_fork_page.stopper_waits = 0;
     fs_walk_unlock();
     fs_registry_unlock();
 }

@@ -12,17 +12,18 @@
 #include <stdint.h>
 
 #include "config.h"
+#include "forkpage.h"
 #include "registry.h"
 
+/* The stop word. Written by the forking thread alone, and by fs_world_init(). 0 where there is nothing to
+ * look at: the fast ways ask for no more. */
 enum {
-    FS_STOPPED = 1,  /* a fork is under way: park */
-    FS_FENCED = 2,   /* no membarrier here: every look at this word needs a fence first */
-    FS_STACKED = 4,  /* FORKSAFE_STACKS: each entry's stack is recorded */
-    FS_STOP_STEP = 8 /* the bits above count changes, so that a futex wait misses none */
+    FS_STOPPED = 1, /* a fork is under way: park */
+    FS_FENCED = 2,  /* no membarrier here: every look at this word needs a fence first */
+    FS_STACKED = 4, /* FORKSAFE_STACKS: each entry's stack is recorded */
+    FS_STOP_STEP =
+        8 /* the bits above count changes while it is stopped: a futex wait misses none */
 };
-
-/* The stop word. Written by the forking thread alone, and by fs_world_init(). */
-extern uint32_t fs_stop;
 
 void fs_world_init(void);
 
@@ -61,7 +62,7 @@ static inline uint32_t fs_detached(struct fs_thread *self) {
  * close_gate() in world.c as fs_raise_depth() does. */
 static inline uint32_t fs_detach(struct fs_thread *self) {
     uint32_t before = fs_detached(self);
-    if (fs_unlikely(fs_load(&fs_stop) != 0)) {
+    if (fs_unlikely(fs_load(&fs_fork_page.stop) != 0)) {
         fs_detach_slow(self);
     }
     return before;
@@ -70,7 +71,7 @@ static inline uint32_t fs_detach(struct fs_thread *self) {
 static inline void fs_attach(struct fs_thread *self, uint32_t before) {
     fs_store(&self->state, before);
     fs_compiler_barrier();
-    if (fs_unlikely(fs_load(&fs_stop) != 0)) {
+    if (fs_unlikely(fs_load(&fs_fork_page.stop) != 0)) {
         fs_attach_slow(self);
     }
 }
@@ -89,17 +90,6 @@ uint32_t fs_world_progress_seen(void);
 void fs_world_await_progress(uint32_t seen, int64_t until);
 
 /* How the last stop went; for reports and tests. Valid between stop and start, and in the child. */
-struct fs_stop_report {
-    unsigned parked;   /* at the gate or by the suspend signal */
-    unsigned detached; /* inside blocking calls */
-    unsigned running;  /* left running: inside opaque code, or deaf to the signal */
-    unsigned holding;  /* could not be waited for */
-    unsigned attempts; /* times that the gate was closed */
-    int foreign;       /* threads without a record; -1: not known, or nobody asks */
-    int64_t ns;
-};
-extern struct fs_stop_report fs_stop_report;
-
 /* Stops all threads but `self`, within the deadline. Afterwards what a thread still holds is
  * marked as outlasted and its name is in its record. Caller: the forking thread, with the fork
  * lock and with signals blocked. `yields`: where the caller holds nothing, and a thread that waits

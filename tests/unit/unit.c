@@ -377,8 +377,8 @@ static void *hand_over_hand(void *unused) {
 /* As a stopper asks it: with the stop word set. (This bit stops nobody.) */
 START_TEST(a_thread_that_always_holds_something_is_always_busy) {
     pthread_t handle;
-    uint32_t stop = fs_stop;
-    fs_stop |= FS_FENCED;
+    uint32_t stop = fs_fork_page.stop;
+    fs_fork_page.stop |= FS_FENCED;
     pthread_create(&handle, NULL, hand_over_hand, NULL);
     while (!hand_over_hand_began) {
         sched_yield();
@@ -394,7 +394,7 @@ START_TEST(a_thread_that_always_holds_something_is_always_busy) {
     }
     hand_over_hand_ends = true;
     pthread_join(handle, NULL);
-    fs_stop = stop;
+    fs_fork_page.stop = stop;
     ck_assert_uint_eq(idle, 0);
 }
 END_TEST

@@ -1,0 +1,46 @@
+/* forkpage.h - all that every fork writes, in a page of its own that no child inherits.
+ *
+ * After a fork the first store to each page copies it, for as long as the child has it, too. This one
+ * the kernel leaves out (MADV_WIPEONFORK): it stays the parent's alone, and the child finds zeros. From a
+ * kernel or a filter that refuses it inherits the page as any other; so it sets anew what it needs, and
+ * counts on neither (fs_world_alone(), fork.c). */
+#ifndef FS_FORKPAGE_H
+#define FS_FORKPAGE_H
+
+#include <stdint.h>
+
+#include "sys.h"
+
+struct fs_thread;
+
+struct fs_stop_report {
+    unsigned parked;   /* at the gate or by the suspend signal */
+    unsigned detached; /* inside blocking calls */
+    unsigned running;  /* left running: inside opaque code, or deaf to the signal */
+    unsigned holding;  /* could not be waited for */
+    unsigned attempts; /* times that the gate was closed */
+    int foreign;       /* threads without a record; -1: not known, or nobody asks */
+    int64_t ns;
+};
+
+enum { FS_FORK_PAGE_BYTES = 4096 };
+extern struct fs_fork_page {
+    uint32_t stop;         /* the stop word (world.h) */
+    uint32_t stop_changes; /* while somebody may be asleep on it */
+    uint32_t parked;       /* so many may */
+
+    struct fs_thread *stopper; /* set before the stop word, cleared after it */
+    uint32_t progress;         /* counts parks, releases and answers; a futex */
+    uint32_t stopper_waits;    /* the stopper may be asleep on `progress` */
+
+    struct fs_lock turn_lock; /* the turn to fork (fork.c) */
+    struct fs_thread *turn_owner;
+    unsigned turn_nesting;
+
+    struct fs_lock registry_lock; /* registry.c */
+    struct fs_lock walk_lock;     /* safepoint.c */
+
+    struct fs_stop_report report; /* of this stop, or of the last */
+} fs_fork_page;
+
+#endif

@@ -6,6 +6,7 @@
 #ifndef FS_ARCH_H
 #define FS_ARCH_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #if !defined(__x86_64__) || !defined(__linux__)
@@ -44,6 +45,10 @@ static inline long fs_syscall6(long nr, long a, long b, long c, long d, long e, 
 #define fs_store(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
 #define fs_load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
 #define fs_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+
+/* Of a variable that another file reads: it need not be asked for by the global offset table. (What
+ * -fvisibility=hidden says of definitions is not known to who sees a declaration.) */
+#define FS_HIDDEN __attribute__((visibility("hidden")))
 
 /* Stores only what is new: after a fork the first store to each page copies it. */
 #define fs_update(p, v)                                                                            \

@@ -7,6 +7,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "arch.h"
+
 enum fs_mode { FS_MODE_REPAIR, FS_MODE_DETECT, FS_MODE_OFF };
 enum fs_suspend { FS_SUSPEND_SIGNAL, FS_SUSPEND_GATE };
 enum fs_semaphores { FS_SEM_AUTO, FS_SEM_OFF };
@@ -27,7 +29,7 @@ struct fs_config {
     char report[FS_REPORT_MAX]; /* a path, "-", or "" */
 };
 
-extern struct fs_config fs_config;
+extern FS_HIDDEN struct fs_config fs_config;
 
 /* How an option's value is written. */
 enum fs_option_kind { FS_OPTION_CHOICE, FS_OPTION_NUMBER, FS_OPTION_SIGNAL, FS_OPTION_LIST };

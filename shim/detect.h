@@ -6,6 +6,7 @@
 #ifndef FS_DETECT_H
 #define FS_DETECT_H
 
+#include "arch.h"
 #include "event.h"
 #include "registry.h"
 
@@ -47,7 +48,7 @@ void fs_detect_free(enum fs_kind kind, const void *object);
 void fs_detect_forget(const void *object);
 
 /* True in a child in which a libc call was cut. Looked at by every critical call. */
-extern bool fs_calls_inherited;
+extern FS_HIDDEN bool fs_calls_inherited;
 void fs_detect_call(const struct fs_critical *call, const void *caller);
 
 #endif

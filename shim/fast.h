@@ -73,22 +73,28 @@ enum {
     FS_RWLOCK_READERS_MAX = 1 << 20, /* far below the overflow that glibc looks for */
 };
 
-/* As pthread_rwlock_rdlock() where readers have it, or had it last, and no writer waits. */
-static inline bool fs_fast_read(pthread_rwlock_t *rwlock) {
-    unsigned readers = fs_load(&rwlock->__data.__readers);
-    return (readers & FS_RWLOCK_FLAGS) == 0 && readers < FS_RWLOCK_READERS_MAX &&
-           __atomic_compare_exchange_n(&rwlock->__data.__readers, &readers,
-                                       readers + FS_RWLOCK_READER, false, __ATOMIC_ACQUIRE,
+static inline bool fs_fast_readers_become(pthread_rwlock_t *rwlock, unsigned *readers,
+                                          unsigned many, int order) {
+    return __atomic_compare_exchange_n(&rwlock->__data.__readers, readers, many, false, order,
                                        __ATOMIC_RELAXED);
+}
+
+/* As pthread_rwlock_rdlock() where readers have it, or had it last, and no writer waits. Mostly there is
+ * no other: to guess so is faster than to look. */
+static inline bool fs_fast_read(pthread_rwlock_t *rwlock) {
+    unsigned readers = 0;
+    return fs_likely(
+               fs_fast_readers_become(rwlock, &readers, FS_RWLOCK_READER, __ATOMIC_ACQUIRE)) ||
+           ((readers & FS_RWLOCK_FLAGS) == 0 && readers < FS_RWLOCK_READERS_MAX &&
+            fs_fast_readers_become(rwlock, &readers, readers + FS_RWLOCK_READER, __ATOMIC_ACQUIRE));
 }
 
 /* As pthread_rwlock_unlock() by a reader where no writer waits. */
 static inline bool fs_fast_read_give(pthread_rwlock_t *rwlock) {
-    unsigned readers = fs_load(&rwlock->__data.__readers);
-    return (readers & FS_RWLOCK_FLAGS) == 0 && readers >= FS_RWLOCK_READER &&
-           __atomic_compare_exchange_n(&rwlock->__data.__readers, &readers,
-                                       readers - FS_RWLOCK_READER, false, __ATOMIC_RELEASE,
-                                       __ATOMIC_RELAXED);
+    unsigned readers = FS_RWLOCK_READER;
+    return fs_likely(fs_fast_readers_become(rwlock, &readers, 0, __ATOMIC_RELEASE)) ||
+           ((readers & FS_RWLOCK_FLAGS) == 0 && readers >= FS_RWLOCK_READER &&
+            fs_fast_readers_become(rwlock, &readers, readers - FS_RWLOCK_READER, __ATOMIC_RELEASE));
 }
 
 /* As pthread_rwlock_wrlock() where a writer had it last and nobody has it. */
@@ -152,7 +158,7 @@ static inline struct fs_entry *fs_fast_enter(struct fs_thread *self, uint32_t sl
     fs_compiler_barrier();
     fs_store(&self->depth, slot + 1);
     fs_compiler_barrier();
-    if (fs_unlikely(fs_load(&fs_fork_page.stop) != 0)) {
+    if (fs_unlikely(fs_stop_is_set())) {
         fs_store(&self->depth, slot);
         return NULL;
     }

@@ -9,6 +9,7 @@
 
 #include <stdint.h>
 
+#include "arch.h"
 #include "sys.h"
 
 struct fs_thread;
@@ -24,7 +25,7 @@ struct fs_stop_report {
 };
 
 enum { FS_FORK_PAGE_BYTES = 4096 };
-extern struct fs_fork_page {
+extern FS_HIDDEN struct fs_fork_page {
     uint32_t stop;         /* the stop word (world.h) */
     uint32_t stop_changes; /* while somebody may be asleep on it */
     uint32_t parked;       /* so many may */
@@ -42,5 +43,8 @@ extern struct fs_fork_page {
 
     struct fs_stop_report report; /* of this stop, or of the last */
 } fs_fork_page;
+
+/* True if there is anything in the stop word. */
+static inline bool fs_stop_is_set(void) { return fs_load(&fs_fork_page.stop) != 0; }
 
 #endif

@@ -59,7 +59,7 @@ static inline uint32_t fs_raise_depth(struct fs_thread *self) {
     fs_compiler_barrier();
     fs_store(&self->depth, slot + 1);
     fs_compiler_barrier();
-    if (fs_unlikely(fs_load(&fs_fork_page.stop) != 0)) {
+    if (fs_unlikely(fs_stop_is_set())) {
         slot = fs_gate(self, fs_frame());
     }
     return slot;
@@ -171,7 +171,7 @@ static inline uint32_t fs_enter_critical(struct fs_thread *self, const struct fs
 static inline void fs_failed(struct fs_thread *self, const void *object, uint32_t slot) {
     fs_leave(self, object, slot);
     fs_compiler_barrier();
-    if (fs_unlikely(fs_load(&fs_fork_page.stop) != 0)) {
+    if (fs_unlikely(fs_stop_is_set())) {
         fs_freeze(self);
     }
 }
@@ -220,7 +220,7 @@ void fs_wait_end(struct fs_thread *self);
  * child it never woke up. */
 static inline void fs_wait_over(struct fs_thread *self) {
     fs_compiler_barrier();
-    if (fs_unlikely(fs_load(&fs_fork_page.stop) != 0)) {
+    if (fs_unlikely(fs_stop_is_set())) {
         fs_freeze(self);
     }
     fs_wait_end(self);

@@ -68,6 +68,8 @@
 #include <wchar.h>
 #include <wordexp.h>
 
+#include "arch.h"
+
 /* Macros in libintl.h. */
 #undef gettext
 #undef dgettext
@@ -100,7 +102,7 @@ struct fs_real {
     __typeof__(dladdr) *dladdr;
     __typeof__(pthread_kill) *pthread_kill_225; /* GLIBC_2.2.5 */
 };
-extern struct fs_real fs_real;
+extern FS_HIDDEN struct fs_real fs_real;
 
 void fs_real_init(void);
 

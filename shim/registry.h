@@ -162,7 +162,7 @@ struct fs_thread {
 };
 
 /* The calling thread's record; NULL before it has one and after it gave it back. */
-extern __thread struct fs_thread *fs_self __attribute__((tls_model("initial-exec")));
+extern FS_HIDDEN __thread struct fs_thread *fs_self __attribute__((tls_model("initial-exec")));
 
 /* The calling thread's record, made if need be, so that threads that were not made through
  * pthread_create (raw clone, libc's own helper threads) are known from their first lock on. NULL
@@ -178,7 +178,7 @@ static inline struct fs_thread *fs_current(void) {
 void fs_registry_init(void);
 
 /* New records have room for the fast ways (fast.h). Written before the second thread. */
-extern bool fs_fast_ways;
+extern FS_HIDDEN bool fs_fast_ways;
 
 /* A record for a thread about to be made, with two owners, or NULL where there is no memory. */
 struct fs_thread *fs_thread_new(void);

@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "arch.h"
+
 #define FS_MSEC INT64_C(1000000)
 #define FS_USEC INT64_C(1000)
 #define FS_FOREVER INT64_MAX
@@ -33,7 +35,7 @@ void fs_futex_wake_one(int *word);
 
 /* Signals that may run a handler: the program's, the suspend signal, and glibc's SIGCANCEL. Bits
  * are set by the hooks of sigaction and its relatives, and never cleared. */
-extern fs_sigset fs_handled_signals;
+extern FS_HIDDEN fs_sigset fs_handled_signals;
 void fs_signal_handled(int signo);
 
 /* Blocks the signals that have a handler, but those that the processor raises, and SIGSETXID (33),

@@ -62,7 +62,7 @@ static inline uint32_t fs_detached(struct fs_thread *self) {
  * close_gate() in world.c as fs_raise_depth() does. */
 static inline uint32_t fs_detach(struct fs_thread *self) {
     uint32_t before = fs_detached(self);
-    if (fs_unlikely(fs_load(&fs_fork_page.stop) != 0)) {
+    if (fs_unlikely(fs_stop_is_set())) {
         fs_detach_slow(self);
     }
     return before;
@@ -71,7 +71,7 @@ static inline uint32_t fs_detach(struct fs_thread *self) {
 static inline void fs_attach(struct fs_thread *self, uint32_t before) {
     fs_store(&self->state, before);
     fs_compiler_barrier();
-    if (fs_unlikely(fs_load(&fs_fork_page.stop) != 0)) {
+    if (fs_unlikely(fs_stop_is_set())) {
         fs_attach_slow(self);
     }
 }

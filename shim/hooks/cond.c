@@ -47,7 +47,7 @@ static void retake_mutex(const struct wait *wait, uint32_t slot) {
 
 static void wait_end(const struct wait *wait) {
     struct fs_thread *self = wait->self;
-    if (fs_unlikely(fs_load(&fs_fork_page.stop) != 0)) {
+    if (fs_unlikely(fs_stop_is_set())) {
         fs_freeze(self); /* while it still counts as waiting: in the child it never woke up */
     }
     uint32_t slot = FS_NO_SLOT;
@@ -57,7 +57,7 @@ static void wait_end(const struct wait *wait) {
     fs_wait_end(self);
     fs_store(&self->state, wait->before);
     fs_compiler_barrier();
-    bool stopped = fs_unlikely(fs_load(&fs_fork_page.stop) != 0) && fs_stop_wanted(self);
+    bool stopped = fs_unlikely(fs_stop_is_set()) && fs_stop_wanted(self);
     if (stopped && wait->recorded && self->depth == 1 && !fs_mutex_robust(wait->mutex)) {
         retake_mutex(wait, slot);
         return;

@@ -36,7 +36,7 @@ static int waited_lock(struct fs_thread *self, sem_t *sem, uint32_t slot, int re
  * lock is. Returns false then. */
 static bool recorded_late(struct fs_thread *self, sem_t *sem, const void *caller) {
     uint32_t slot = fs_enter_late(self, sem, FS_KIND_SEMAPHORE, caller);
-    if (fs_likely(fs_load(&fs_fork_page.stop) == 0) || !fs_stop_wanted(self)) {
+    if (fs_likely(!fs_stop_is_set()) || !fs_stop_wanted(self)) {
         fs_held(self, sem, slot);
         return true;
     }

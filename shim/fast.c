@@ -1,18 +1,32 @@
 #include "fast.h"
 
+#include <link.h>
 #include <string.h>
 
 #include "layout.h"
 #include "real.h"
 
+/* glibc 2.35 and later. dladdr looks through all of libc's symbols. */
+#pragma weak _dl_find_object
+
+static const struct link_map *module_of(const void *function) {
+    struct dl_find_object found;
+    struct link_map *module;
+    Dl_info unused;
+    if (_dl_find_object != NULL) {
+        return _dl_find_object((void *)(uintptr_t)function, &found) == 0 ? found.dlfo_link_map
+                                                                         : NULL;
+    }
+    return dladdr1(function, &unused, (void **)&module, RTLD_DL_LINKMAP) != 0 ? module : NULL;
+}
+
 /* Another preloaded library, or a sanitizer, may stand between us and glibc: it must be called. */
 static bool is_glibc(const void *function) {
-    Dl_info module;
-    if (function == NULL || fs_real.dladdr(function, &module) == 0) {
+    const struct link_map *module = function != NULL ? module_of(function) : NULL;
+    if (module == NULL) {
         return false;
     }
-    const char *slash = strrchr(module.dli_fname, '/');
-    const char *name = slash != NULL ? slash + 1 : module.dli_fname;
+    const char *name = basename(module->l_name);
     return strcmp(name, "libc.so.6") == 0 || strcmp(name, "libpthread.so.0") == 0;
 }
 
@@ -74,12 +88,10 @@ static bool are_as_described(void) {
            probe_mutex(PTHREAD_MUTEX_ERRORCHECK_NP) && probe_rwlock() && probe_spin();
 }
 
-void fs_fast_init(struct fs_thread *self) {
-    static bool done;
-    if (!done) {
-        done = true;
-        fs_fast_ways = are_glibcs() && are_as_described();
-        self->room = fs_fast_ways ? self->capacity : 0;
+void fs_fast_init(void) {
+    fs_fast_ways = are_glibcs() && are_as_described();
+    if (fs_self != NULL) {
+        fs_self->room = fs_fast_ways ? fs_self->capacity : 0;
     }
 }
 

@@ -16,9 +16,9 @@
 #include "inventory.h"
 #include "layout.h"
 
-/* Checks the fast ways against glibc's on scratch objects; from then on new threads take them. In the
- * only thread, which takes them from now on too. */
-void fs_fast_init(struct fs_thread *self);
+/* Checks the fast ways against glibc's on scratch objects. At start-up: the caller takes them from now on,
+ * and later threads do. */
+void fs_fast_init(void);
 
 /* In the child, in the only thread: nobody goes the fast ways any more. */
 void fs_fast_off(void);

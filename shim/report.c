@@ -115,8 +115,7 @@ void fs_text_hex(struct fs_text *text, uintptr_t number) {
 static void add_module(struct fs_text *text, const struct dl_find_object *module,
                        uintptr_t address) {
     const char *path = module->dlfo_link_map->l_name;
-    const char *slash = strrchr(path, '/');
-    fs_text_string(text, *path == '\0' ? fs_program_name() : slash != NULL ? slash + 1 : path);
+    fs_text_string(text, *path == '\0' ? fs_program_name() : basename(path));
     fs_text_string(text, "+");
     fs_text_hex(text, address - module->dlfo_link_map->l_addr);
 }

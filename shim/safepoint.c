@@ -64,11 +64,6 @@ bool fs_is_opaque(uintptr_t address) {
 
 /* --- modules named by the user --------------------------------------------------------------- */
 
-static const char *base_name(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash != NULL ? slash + 1 : path;
-}
-
 /* "libfoo.so" stands for "libfoo.so.1" too. */
 static bool is_named(const char *module, const char *list) {
     for (const char *at = list; *at != '\0';) {
@@ -88,7 +83,7 @@ static bool is_opaque_by_name(uintptr_t address) {
         return false;
     }
     const char *path = module.dlfo_link_map->l_name;
-    return is_named(*path != '\0' ? base_name(path) : fs_program_name(), fs_config.opaque);
+    return is_named(*path != '\0' ? basename(path) : fs_program_name(), fs_config.opaque);
 }
 
 /* --- libunwind's callbacks ------------------------------------------------------------------- */

@@ -27,6 +27,8 @@ static struct {
     unsigned cpus;        /* that this process may run on */
     int loader_outlasted; /* an owner_id: held ld.so's lock until a fork's deadline */
     uint32_t modes;       /* bits of the stop word that stay */
+    bool marked;          /* what a stop makes of threads may stand in their records */
+    bool outstayed;       /* there was one that stood badly until a fork's deadline */
 } world;
 
 /* Values of `pass` in a thread's record. */
@@ -81,6 +83,7 @@ static void park(struct fs_thread *self, const void *registers, bool by_signal) 
         }
         if (fs_now() >= give_up) {
             fs_store(&self->pass, PASS_ALWAYS);
+            fs_store(&world.marked, true);
             break;
         }
         fs_futex_wait(&fs_fork_page.stop, stop, give_up, self->wake_bit);
@@ -514,6 +517,10 @@ static void await_holders(uint32_t seen, unsigned busy, unsigned round, int64_t 
 
 /* What the last round, or the last stop, made of the threads is over. */
 static void forget_verdicts(void) {
+    if (!fs_load(&world.marked)) {
+        return;
+    }
+    fs_store(&world.marked, false);
     FS_EACH_THREAD (thread) {
         fs_update(&thread->verdict, false);
         fs_update(&thread->pass, 0U);
@@ -524,13 +531,17 @@ static void forget_verdicts(void) {
 enum drained { DRAINED, DRAINED_LATE, NOT_OUR_TURN };
 
 /* Closes the gate and waits until nobody holds anything, or nobody who does is worth waiting for.
- * Leaves the gate closed. DRAINED_LATE: the deadline ended it. NOT_OUR_TURN: `yields`, and one who waits
+ * Leaves the gate closed. `closed`: it has just been. DRAINED_LATE: the deadline ended it. NOT_OUR_TURN: `yields`, and one who waits
  * for a turn to fork holds something; the gate is open again. */
 static enum drained drain_holders(const struct fs_thread *self, int64_t now, int64_t deadline,
-                                  bool yields) {
+                                  bool yields, bool closed) {
     int64_t slice = FIRST_SLICE_MS * FS_MSEC;
+    fs_store(&world.marked, true);
     for (unsigned chances = 0;; chances++, now = fs_now()) {
-        close_gate();
+        if (!closed) {
+            close_gate();
+        }
+        closed = false;
         unsigned round = 0;
         /* The last time, the gate stays closed a little longer: who has only just taken something
          * is not forced for being there at the wrong moment. */
@@ -595,7 +606,10 @@ static unsigned release_unsafe(const struct fs_thread *self, int64_t deadline) {
             let_pass(thread);
         }
         released += !thread->outstayed;
-        thread->outstayed = thread->outstayed || fs_now() >= deadline;
+        if (!thread->outstayed && fs_now() >= deadline) {
+            thread->outstayed = true;
+            world.outstayed = true;
+        }
     }
     return released;
 }
@@ -692,37 +706,62 @@ static bool all_stand_well(const struct fs_thread *self, int64_t deadline) {
     return false;
 }
 
-bool fs_world_stop(struct fs_thread *self, bool yields) {
-    bool alone = fs_thread_count() == 1; /* the clock need not be read */
-    int64_t start = alone ? 0 : fs_now();
+/* Most forks find all others inside blocking calls, holding nothing: one look at each then tells all.
+ * Leaves the gate closed. */
+static bool all_sleep(const struct fs_thread *self) {
+    if (fs_event_wanted() || fs_config.opaque[0] != '\0' || fs_loader_owner() != 0 ||
+        fs_load(&world.marked) || world.outstayed) {
+        return false;
+    }
+    close_gate();
+    FS_EACH_THREAD (thread) {
+        if (thread != self &&
+            (fs_load_acquire(&thread->state) != FS_DETACHED || fs_load(&thread->depth) != 0)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* False: it is not our turn. */
+static bool stop_others(struct fs_thread *self, bool yields) {
+    int64_t start = fs_now();
     int64_t deadline = start + fs_config.deadline_ms * FS_MSEC;
+    if (fs_loader_owner() != world.loader_outlasted) {
+        fs_update(&world.loader_outlasted, 0);
+    }
+    bool closed = (fs_fork_page.stop & FS_STOPPED) != 0;
+    enum drained drained;
+    for (int64_t now = start;; now = fs_now()) {
+        forget_verdicts();
+        drained = drain_holders(self, now, deadline, yields && self->depth == 0, closed);
+        closed = false;
+        if (drained == NOT_OUR_TURN) {
+            return false;
+        }
+        if (fs_suspend_signal() != 0) {
+            fs_suspend_running(self);
+        }
+        if (all_stand_well(self, deadline)) {
+            break;
+        }
+    }
+    take_stock(self, drained == DRAINED_LATE);
+    fs_fork_page.report.ns = fs_now() - start;
+    return true;
+}
+
+bool fs_world_stop(struct fs_thread *self, bool yields) {
     fs_fork_page.report = (struct fs_stop_report){0};
     fs_fork_page.stopper = self;
     fs_fork_page.report.foreign = fs_event_wanted() ? fs_foreign_threads(NULL, 0) : -1;
-    if (!alone && fs_config.mode == FS_MODE_REPAIR) {
-        if (fs_loader_owner() != world.loader_outlasted) {
-            fs_update(&world.loader_outlasted, 0);
-        }
-        enum drained drained;
-        for (int64_t now = start;; now = fs_now()) {
-            forget_verdicts();
-            drained = drain_holders(self, now, deadline, yields && self->depth == 0);
-            if (drained == NOT_OUR_TURN) {
-                fs_fork_page.stopper = NULL;
-                return false;
-            }
-            if (fs_suspend_signal() != 0) {
-                fs_suspend_running(self);
-            }
-            if (all_stand_well(self, deadline)) {
-                break;
-            }
-        }
-        take_stock(self, drained == DRAINED_LATE);
+    if (fs_thread_count() > 1 && fs_config.mode == FS_MODE_REPAIR && !all_sleep(self) &&
+        !stop_others(self, yields)) {
+        fs_fork_page.stopper = NULL;
+        return false;
     }
     fs_registry_lock();
     fs_walk_lock();
-    fs_fork_page.report.ns = fs_event_wanted() && !alone ? fs_now() - start : 0;
     return true;
 }
 

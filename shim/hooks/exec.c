@@ -51,18 +51,15 @@ HANDS_ON(execvpe, (const char *file, char *const argv[], char *const envp[]), (f
 HANDS_ON(fexecve, (int fd, char *const argv[], char *const envp[]), (fd, argv, envp))
 HANDS_ON(execveat, (int fd, const char *path, char *const argv[], char *const envp[], int flags),
          (fd, path, argv, envp, flags))
-HANDS_ON(posix_spawn,
-         (pid_t *restrict pid, const char *restrict path,
-          const posix_spawn_file_actions_t *restrict actions,
-          const posix_spawnattr_t *restrict attr, char *const argv[restrict],
-          char *const envp[restrict]),
-         (pid, path, actions, attr, argv, envp))
-HANDS_ON(posix_spawnp,
-         (pid_t *restrict pid, const char *restrict file,
-          const posix_spawn_file_actions_t *restrict actions,
-          const posix_spawnattr_t *restrict attr, char *const argv[restrict],
-          char *const envp[restrict]),
-         (pid, file, actions, attr, argv, envp))
+#define SPAWN(name)                                                                                \
+    HANDS_ON(name,                                                                                 \
+             (pid_t *restrict pid, const char *restrict file,                                      \
+              const posix_spawn_file_actions_t *restrict actions,                                  \
+              const posix_spawnattr_t *restrict attr, char *const argv[restrict],                  \
+              char *const envp[restrict]),                                                         \
+             (pid, file, actions, attr, argv, envp))
+SPAWN(posix_spawn)
+SPAWN(posix_spawnp)
 
 /* The arguments, up to a null pointer, in an array on the caller's stack; `list` is left behind it. */
 #define COLLECT(argv, first, list)                                                                 \

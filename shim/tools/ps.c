@@ -801,8 +801,7 @@ static void print_place(uintptr_t address) {
         printf("%#lx", address);
         return;
     }
-    const char *slash = strrchr(module->path, '/');
-    printf("%s+%#lx", slash != NULL ? slash + 1 : module->path, address - module->base);
+    printf("%s+%#lx", basename(module->path), address - module->base);
 }
 
 static void print_owners(const struct item *wait) {

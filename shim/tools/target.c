@@ -471,8 +471,7 @@ const char *target_program(void) {
     if (!read_proc(target.reader, "cmdline", name, sizeof name) || name[0] == '\0') {
         return "?";
     }
-    const char *slash = strrchr(name, '/');
-    return slash != NULL ? slash + 1 : name;
+    return basename(name);
 }
 
 void target_open(int pid) {

@@ -151,31 +151,19 @@ static void in_sigsuspend(void) {
     sigsuspend(&none);
 }
 
-static sigset_t usr1_only(void) {
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGUSR1);
-    return set;
-}
-
-static void block_usr1(void) {
-    sigset_t set = usr1_only();
-    HZ_SETUP(pthread_sigmask(SIG_BLOCK, &set, NULL) == 0);
-}
-
 static void in_sigwait(void) {
-    sigset_t set = usr1_only();
+    sigset_t set = hz_usr1_only();
     int signo;
     sigwait(&set, &signo);
 }
 
 static void in_sigwaitinfo(void) {
-    sigset_t set = usr1_only();
+    sigset_t set = hz_usr1_only();
     sigwaitinfo(&set, NULL);
 }
 
 static void in_sigtimedwait(void) {
-    sigset_t set = usr1_only();
+    sigset_t set = hz_usr1_only();
     sigtimedwait(&set, NULL, &hour);
 }
 
@@ -887,9 +875,9 @@ SPOT(sleep, NULL, in_sleep);
 SPOT(thrd_sleep, NULL, in_thrd_sleep);
 SPOT(pause, NULL, in_pause);
 SPOT(sigsuspend, NULL, in_sigsuspend);
-SPOT(sigwait, block_usr1, in_sigwait);
-SPOT(sigwaitinfo, block_usr1, in_sigwaitinfo);
-SPOT(sigtimedwait, block_usr1, in_sigtimedwait);
+SPOT(sigwait, hz_block_usr1, in_sigwait);
+SPOT(sigwaitinfo, hz_block_usr1, in_sigwaitinfo);
+SPOT(sigtimedwait, hz_block_usr1, in_sigtimedwait);
 SPOT(msgrcv, make_queue, in_msgrcv, .unmake = unmake_queue);
 SPOT(msgsnd, make_full_queue, in_msgsnd, .unmake = unmake_queue);
 SPOT(semop, make_sysv_sem, in_semop, .unmake = unmake_sysv_sem, .only_async = 1);

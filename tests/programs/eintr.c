@@ -89,13 +89,6 @@ static int fork_so_many(int forks) {
     return HZ_OK;
 }
 
-/* Runs in the program's own code. */
-static int spin(void *stop) {
-    while (hz_seen(stop) == 0) {
-    }
-    return HZ_OK;
-}
-
 static int fork_many(void) { return fork_so_many(FORKS); }
 
 struct asleep {
@@ -544,18 +537,6 @@ static const struct call cond_wait_call = {NULL, in_cond_wait, signal_cond};
 
 /* ---- signals, children, System V ---- */
 
-static sigset_t usr1_only(void) {
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGUSR1);
-    return set;
-}
-
-static void block_usr1(void) {
-    sigset_t set = usr1_only();
-    HZ_SETUP(pthread_sigmask(SIG_BLOCK, &set, NULL) == 0);
-}
-
 static void send_usr1(void) { HZ_SETUP(pthread_kill(on->sleeper.id, SIGUSR1) == 0); }
 
 static void catch_usr2(void) { handle_usr2(SA_RESTART); }
@@ -598,7 +579,7 @@ static int in_open_sigsuspend(void *arg) {
 }
 
 static int in_sigtimedwait(void *arg) {
-    sigset_t set = usr1_only();
+    sigset_t set = hz_usr1_only();
     struct timespec hour = {.tv_sec = AN_HOUR_S};
     (void)arg;
     HZ_IS(sigtimedwait(&set, NULL, &hour), SIGUSR1);
@@ -606,14 +587,14 @@ static int in_sigtimedwait(void *arg) {
 }
 
 static int in_sigwaitinfo(void *arg) {
-    sigset_t set = usr1_only();
+    sigset_t set = hz_usr1_only();
     (void)arg;
     HZ_IS(sigwaitinfo(&set, NULL), SIGUSR1);
     return HZ_OK;
 }
 
 static int in_sigwait(void *arg) {
-    sigset_t set = usr1_only();
+    sigset_t set = hz_usr1_only();
     int got = 0;
     (void)arg;
     HZ_IS(sigwait(&set, &got), 0);
@@ -731,9 +712,9 @@ static int in_semtimedop(void *arg) {
     return HZ_OK;
 }
 
-static const struct call sigtimedwait_call = {block_usr1, in_sigtimedwait, send_usr1};
-static const struct call sigwaitinfo_call = {block_usr1, in_sigwaitinfo, send_usr1};
-static const struct call sigwait_call = {block_usr1, in_sigwait, send_usr1};
+static const struct call sigtimedwait_call = {hz_block_usr1, in_sigtimedwait, send_usr1};
+static const struct call sigwaitinfo_call = {hz_block_usr1, in_sigwaitinfo, send_usr1};
+static const struct call sigwait_call = {hz_block_usr1, in_sigwait, send_usr1};
 static const struct call waitpid_call = {make_child, in_waitpid, write_pipe};
 static const struct call msgrcv_call = {make_queue, in_msgrcv, send_message};
 static const struct call msgsnd_call = {make_full_queue, in_msgsnd, receive_message};
@@ -804,8 +785,8 @@ static int all_asleep(const void *arg) {
     struct hz_event stop = {0};
     int sleepers = 0;
     (void)arg;
-    block_usr1();
-    hz_start(&busy, spin, &stop);
+    hz_block_usr1();
+    hz_start(&busy, hz_spin, &stop);
     for (int i = 0; i < ALL_CALLS; i++) {
         on = &probe;
         if (!cannot_be_made(all_calls[i])) {
@@ -892,7 +873,7 @@ static int by_epoll_wait(long ms) {
 }
 
 static int by_epoll_pwait(long ms) {
-    sigset_t mask = usr1_only();
+    sigset_t mask = hz_usr1_only();
     struct epoll_event event;
     return timed_out(epoll_pwait(on->epoll, &event, 1, (int)ms, &mask), 0, 0);
 }
@@ -949,7 +930,7 @@ static int by_connect(long ms) {
 
 static int by_sigtimedwait(long ms) {
     struct timespec time = in_time(ms);
-    sigset_t set = usr1_only();
+    sigset_t set = hz_usr1_only();
     return timed_out(sigtimedwait(&set, NULL, &time), -1, EAGAIN);
 }
 
@@ -1054,7 +1035,7 @@ static int naps(void *arg) {
 static int all_time_out(const void *arg) {
     static struct napper nappers[ALL_TIMED];
     (void)arg;
-    block_usr1();
+    hz_block_usr1();
     for (int i = 0; i < ALL_TIMED; i++) {
         struct napper *napper = &nappers[i];
         napper->timed = &all_timed[i];

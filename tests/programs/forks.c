@@ -35,11 +35,6 @@ static int works(void *arg) {
     return hz_mutex_works(&mutex);
 }
 
-static int nothing(void *arg) {
-    (void)arg;
-    return HZ_OK;
-}
-
 static int handlers_run;
 
 static void count_handler(void) { handlers_run++; }
@@ -445,7 +440,7 @@ static int forks_thrice(void *arg) { return hz_children(3, works, arg); }
 static int from_other_thread(const void *arg) {
     (void)arg;
     for (int i = 0; i < 100; i++) {
-        HZ_TRY(hz_elsewhere(nothing, NULL));
+        HZ_TRY(hz_elsewhere(hz_nothing, NULL));
     }
     HZ_SETUP(pthread_mutex_lock(&mutex) == 0);
     HZ_TRY(hz_elsewhere(forks_thrice, NULL));
@@ -570,7 +565,7 @@ static int forks_half_way(void *arg) {
     for (int i = 0; i < 50; i++) {
         HZ_IS(half_changed.lock(half_changed.what), 0);
         half_changed.first = half_changed.first + 1;
-        int status = hz_child(nothing, NULL);
+        int status = hz_child(hz_nothing, NULL);
         half_changed.second = half_changed.second + 1;
         HZ_IS(half_changed.unlock(half_changed.what), 0);
         HZ_TRY(status);
@@ -679,7 +674,7 @@ static int fails_with_eagain(const void *arg) {
     }
     limit.rlim_cur = before;
     HZ_SETUP(setrlimit(RLIMIT_NPROC, &limit) == 0);
-    HZ_TRY(hz_child(nothing, NULL));
+    HZ_TRY(hz_child(hz_nothing, NULL));
     return hz_churn_stop(&churn);
 }
 

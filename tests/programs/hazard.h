@@ -490,6 +490,31 @@ static inline int hz_child(int (*body)(void *), void *arg) {
     return hz_wait(pid);
 }
 
+/* For threads and children. */
+static inline int hz_nothing(void *arg) {
+    (void)arg;
+    return HZ_OK;
+}
+
+/* Runs in the program's own code, where only a signal can stop it. `stop`: an hz_event. */
+static inline int hz_spin(void *stop) {
+    while (hz_seen(stop) == 0) {
+    }
+    return HZ_OK;
+}
+
+static inline sigset_t hz_usr1_only(void) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    return set;
+}
+
+static inline void hz_block_usr1(void) {
+    sigset_t set = hz_usr1_only();
+    HZ_SETUP(pthread_sigmask(SIG_BLOCK, &set, NULL) == 0);
+}
+
 /* hz_child again and again, until one does not come through. */
 static inline int hz_children(int forks, int (*body)(void *), void *arg) {
     for (int i = 1; i <= forks; i++) {

@@ -9,11 +9,6 @@
 #include <sys/mman.h>
 #include <sys/time.h>
 
-static int nothing(void *arg) {
-    (void)arg;
-    return HZ_OK;
-}
-
 /* ---- ten thousand at once ---- */
 
 enum { MANY = 10000 };
@@ -236,7 +231,7 @@ static int freed_while_held(const void *arg) {
         HZ_SETUP(again[i] != NULL);
         memset(again[i], FILL, sizeof *page);
     }
-    HZ_TRY(forks_beside(&taker, nothing, NULL));
+    HZ_TRY(forks_beside(&taker, hz_nothing, NULL));
     for (int i = 0; i < 64; i++) {
         for (size_t byte = 0; byte < sizeof *page; byte++) {
             HZ_IS(again[i][byte], FILL);
@@ -262,7 +257,7 @@ static int unmapped_while_held(const void *arg) {
     (void)arg;
     hz_hold(&taker, take_page, no_drop, page);
     HZ_SETUP(munmap(page, PAGE) == 0);
-    return forks_beside(&taker, nothing, NULL);
+    return forks_beside(&taker, hz_nothing, NULL);
 }
 
 static int unreadable_while_held(const void *arg) {
@@ -271,7 +266,7 @@ static int unreadable_while_held(const void *arg) {
     (void)arg;
     hz_hold(&taker, take_page, no_drop, page);
     HZ_SETUP(mprotect(page, PAGE, PROT_NONE) == 0);
-    return forks_beside(&taker, nothing, NULL);
+    return forks_beside(&taker, hz_nothing, NULL);
 }
 
 static int read_only_while_held(const void *arg) {
@@ -291,7 +286,7 @@ static int not_inherited_while_held(const void *arg) {
     (void)arg;
     hz_hold(&taker, take_page, no_drop, page);
     HZ_SETUP(madvise(page, PAGE, MADV_DONTFORK) == 0);
-    return forks_beside(&taker, nothing, NULL);
+    return forks_beside(&taker, hz_nothing, NULL);
 }
 
 /* The survivor's own locks, gone in the same ways. */
@@ -312,7 +307,7 @@ static int own_unmapped(const void *arg) {
             memset(page, FILL, PAGE);
             HZ_SETUP(mprotect(page, PAGE, PROT_READ) == 0);
         }
-        HZ_TRY(hz_children(2, i == 3 ? page_is_filled : nothing, page));
+        HZ_TRY(hz_children(2, i == 3 ? page_is_filled : hz_nothing, page));
     }
     return hz_bystander_stop(&bystander);
 }
@@ -603,7 +598,7 @@ static struct hz_pair crowded;
 
 static int comes_and_goes(void *arg) {
     HZ_TRY(hz_pair_turn(&crowded));
-    return hz_seen(arg) ? HZ_OK : hz_elsewhere(nothing, NULL);
+    return hz_seen(arg) ? HZ_OK : hz_elsewhere(hz_nothing, NULL);
 }
 
 static int breeder(void *arg) {

@@ -12,18 +12,6 @@
 
 enum { FILLER = 0xAA };
 
-/* Runs in the program's own code, where only a signal can stop it. */
-static int spin(void *stop) {
-    while (hz_seen(stop) == 0) {
-    }
-    return HZ_OK;
-}
-
-static int nothing(void *arg) {
-    (void)arg;
-    return HZ_OK;
-}
-
 /* ---- memory that was a lock, and is the program's data now ---- */
 
 struct memory {
@@ -184,11 +172,11 @@ static int vfork_signals(const void *arg) {
     (void)arg;
     struct hz_event stop = {0};
     struct hz_thread thread;
-    hz_start(&thread, spin, &stop);
+    hz_start(&thread, hz_spin, &stop);
     pid_t pid = spawn_with_default_signals();
     HZ_SETUP(pid > 0);
     HZ_TRY(hz_wait(pid));
-    HZ_TRY(hz_children(20, nothing, NULL));
+    HZ_TRY(hz_children(20, hz_nothing, NULL));
     hz_post(&stop);
     return hz_finish(&thread);
 }
@@ -212,7 +200,7 @@ static int sigwait_own_signal(const void *arg) {
         HZ_SETUP(timer_settime(timer, 0, &soon, NULL) == 0);
         HZ_IS(sigwait(&set, &got), 0);
         HZ_IS(got, signo);
-        HZ_TRY(hz_child(nothing, NULL));
+        HZ_TRY(hz_child(hz_nothing, NULL));
     }
     HZ_SETUP(timer_delete(timer) == 0);
     return hz_bystander_stop(&bystander);
@@ -257,7 +245,7 @@ struct spinner {
 
 static int spin_then_look(void *arg) {
     struct spinner *spinner = arg;
-    HZ_TRY(spin(&spinner->stop));
+    HZ_TRY(hz_spin(&spinner->stop));
     return mask_is(&spinner->mask);
 }
 
@@ -383,7 +371,7 @@ static void unlock_in_child(void) { pthread_mutex_unlock(&library_lock); }
 
 static int forks_too(void *arg) {
     hz_await(&library_locked, 1);
-    return hz_child(nothing, arg);
+    return hz_child(hz_nothing, arg);
 }
 
 /* The other thread's fork waits in its prepare handler for this one, whose own fork must pass it.
@@ -398,7 +386,7 @@ static int fork_under_prepare_lock(const void *arg) {
     lock_library();
     hz_post(&library_locked);
     hz_until_waits_at(&thread, &library_lock, sizeof library_lock);
-    HZ_TRY(hz_child(nothing, NULL));
+    HZ_TRY(hz_child(hz_nothing, NULL));
     unlock_library();
     return hz_finish(&thread);
 }
@@ -735,15 +723,13 @@ static int raw_file_clone(const void *arg) {
 
 /* ---- a computing main thread ---- */
 
-static struct {
-    struct hz_event computing, forked;
-} computer;
+static struct { struct hz_event computing, forked; } computer;
 
 static int five_forks(void) {
     for (int i = 0; i < 5; i++) {
         pid_t pid;
         int64_t ms;
-        HZ_TRY(hz_fork_timed(nothing, &pid, &ms));
+        HZ_TRY(hz_fork_timed(hz_nothing, &pid, &ms));
         HZ_TRUE(ms < hz_deadline_ms() / 2);
     }
     return HZ_OK;
@@ -763,7 +749,7 @@ static int main_computes(const void *arg) {
     struct hz_thread forker;
     hz_start(&forker, forks_meanwhile, NULL);
     hz_post(&computer.computing);
-    spin(&computer.forked);
+    hz_spin(&computer.forked);
     return hz_finish(&forker);
 }
 

@@ -18,18 +18,6 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
-/* Runs in the program's own code, where only a signal can stop it. */
-static int spin(void *stop) {
-    while (hz_seen(stop) == 0) {
-    }
-    return HZ_OK;
-}
-
-static int nothing(void *arg) {
-    (void)arg;
-    return HZ_OK;
-}
-
 /* glibc's own two (32, 33) are nobody's. */
 static int is_glibcs(int signo) { return signo > SIGSYS && signo < SIGRTMIN; }
 
@@ -101,7 +89,7 @@ static int time_of_forks(int64_t *ms) {
     for (int i = 0; i < 40; i++) {
         pid_t pid;
         int64_t one;
-        HZ_TRY(hz_fork_timed(nothing, &pid, &one));
+        HZ_TRY(hz_fork_timed(hz_nothing, &pid, &one));
         *ms += one;
     }
     return HZ_OK;
@@ -122,7 +110,7 @@ static int spin_masked(void *arg) {
         HZ_TRY(mask_is(&spinner->sets));
     }
     hz_post(&spinner->spins);
-    HZ_TRY(spin(&spinner->stop));
+    HZ_TRY(hz_spin(&spinner->stop));
     return mask_is(spinner->does_set ? &spinner->sets : &spinner->inherits);
 }
 
@@ -251,7 +239,7 @@ static int jumps_restore_masks(const void *arg) {
     struct hz_event stop = {0};
     (void)arg;
     hz_start(&thread, jump_between, &stop);
-    HZ_TRY(hz_children(50, nothing, NULL));
+    HZ_TRY(hz_children(50, hz_nothing, NULL));
     hz_post(&stop);
     HZ_TRY(hz_finish(&thread));
     return jump_between(&stop);
@@ -283,7 +271,7 @@ static int block_all(void *arg) {
     if (blocker->sleeps) {
         hz_await(&blocker->stop, 1);
     } else {
-        spin(&blocker->stop);
+        hz_spin(&blocker->stop);
     }
     HZ_TRY(mask_is(&all));
     int before = handled[SIGRTMAX - 1];
@@ -310,7 +298,7 @@ static int named_late(const void *arg) {
         HZ_TRY(hz_child(mask_is, &all));
     }
     HZ_SETUP(pthread_kill(blockers[0].thread.id, SIGRTMAX - 1) == 0);
-    HZ_TRY(hz_children(3, nothing, NULL));
+    HZ_TRY(hz_children(3, hz_nothing, NULL));
     HZ_IS(handled[SIGRTMAX - 1], 0);
     HZ_TRY(forks_stay_fast(&spinner, NULL));
     for (int i = 0; i < 2; i++) {
@@ -430,7 +418,7 @@ static int every_real_time_signal(const void *arg) {
     struct hz_event stop = {0};
     struct hz_thread busy;
     (void)arg;
-    hz_start(&busy, spin, &stop);
+    hz_start(&busy, hz_spin, &stop);
     for (int signo = SIGRTMAX; signo >= SIGRTMIN; signo--) {
         handle(signo, count);
         HZ_TRY(arrives(&signo));
@@ -450,7 +438,7 @@ static int by_old_names(const void *arg) {
     struct hz_thread busy;
     sigset_t pending;
     (void)arg;
-    hz_start(&busy, spin, &stop);
+    hz_start(&busy, hz_spin, &stop);
     for (int signo = SIGRTMAX; signo > SIGRTMAX - 3; signo--) {
         HZ_SETUP(sigset(signo, count) == SIG_DFL);
         HZ_TRY(arrives(&signo));
@@ -459,7 +447,7 @@ static int by_old_names(const void *arg) {
     for (int signo = SIGRTMAX - 3; signo > SIGRTMAX - 6; signo--) {
         HZ_IS(sighold(signo), 0);
         HZ_IS(raise(signo), 0);
-        HZ_TRY(hz_children(3, nothing, NULL));
+        HZ_TRY(hz_children(3, hz_nothing, NULL));
         HZ_IS(sigpending(&pending), 0);
         HZ_IS(sigismember(&pending, signo), 1);
         HZ_IS(sigignore(signo), 0);
@@ -483,7 +471,7 @@ static int kill_thread(void *arg) {
 
 static int queue_it(void *arg) {
     sigqueue(getpid(), *(int *)arg, (union sigval){.sival_int = 1});
-    return hz_elsewhere(nothing, NULL) == HZ_OK ? HZ_WRONG : HZ_BROKEN;
+    return hz_elsewhere(hz_nothing, NULL) == HZ_OK ? HZ_WRONG : HZ_BROKEN;
 }
 
 static int dies_of(int (*body)(void *), int signo) {
@@ -609,7 +597,7 @@ static int full_set_acceptors(const void *arg) {
     sigset_t full = all_but_sigchld();
     (void)arg;
     set_mask(&full);
-    hz_start(&busy, spin, &stop);
+    hz_start(&busy, hz_spin, &stop);
     for (int i = 0; i < ACCEPTORS; i++) {
         hz_start(&acceptors[i].thread, accept_all, &acceptors[i]);
     }
@@ -618,7 +606,7 @@ static int full_set_acceptors(const void *arg) {
             union sigval value = {.sival_int = sent / 3};
             HZ_SETUP(pthread_sigqueue(acceptors[i].thread.id, SIGRTMIN + sent % 3, value) == 0);
         }
-        HZ_TRY(hz_child(nothing, NULL));
+        HZ_TRY(hz_child(hz_nothing, NULL));
     }
     for (int i = 0; i < ACCEPTORS; i++) {
         HZ_SETUP(pthread_kill(acceptors[i].thread.id, LAST) == 0);
@@ -661,7 +649,7 @@ static int full_set_each(const void *arg) {
             } else {
                 HZ_SETUP(syscall(SYS_tgkill, getpid(), thread.tid, signo) == 0);
             }
-            HZ_TRY(hz_child(nothing, NULL));
+            HZ_TRY(hz_child(hz_nothing, NULL));
         }
         HZ_TRY(hz_finish(&thread));
     }
@@ -712,7 +700,7 @@ static int pending_reads_back(const void *arg) {
     (void)arg;
     hz_start(&thread, pend, &done);
     do {
-        HZ_TRY(hz_child(nothing, NULL));
+        HZ_TRY(hz_child(hz_nothing, NULL));
     } while (hz_seen(&done) == 0 && pthread_kill(thread.id, 0) == 0 && thread.verdict == HZ_OK);
     return hz_finish(&thread);
 }
@@ -770,11 +758,11 @@ static int queued_to_forker(const void *arg) {
     (void)arg;
     handle_info(SIGRTMIN + 1, on_queued);
     set_mask(&one);
-    hz_start(&busy, spin, &stop);
+    hz_start(&busy, hz_spin, &stop);
     hz_start(&sender, send_queued, &sent);
     set_mask(&none);
     while (hz_seen(&sent) == 0) {
-        HZ_TRY(hz_child(nothing, NULL));
+        HZ_TRY(hz_child(hz_nothing, NULL));
     }
     HZ_TRY(hz_finish(&sender));
     HZ_TRY(wait_for_count(&queued.count, QUEUED));
@@ -790,12 +778,12 @@ static int queued_to_anybody(const void *arg) {
     struct hz_event sent = {0}, stop = {0};
     (void)arg;
     handle_info(SIGRTMIN + 1, on_queued);
-    hz_start(&busy[0], spin, &stop);
-    hz_start(&busy[1], spin, &stop);
+    hz_start(&busy[0], hz_spin, &stop);
+    hz_start(&busy[1], hz_spin, &stop);
     hz_bystander_start(&bystander);
     hz_start(&sender, send_queued, &sent);
     while (hz_seen(&sent) == 0) {
-        HZ_TRY(hz_child(nothing, NULL));
+        HZ_TRY(hz_child(hz_nothing, NULL));
     }
     HZ_TRY(hz_finish(&sender));
     HZ_TRY(wait_for_count(&queued.count, QUEUED));
@@ -835,7 +823,7 @@ static int sigchld_reaps_all(const void *arg) {
     struct hz_event stop = {0};
     (void)arg;
     handle(SIGCHLD, reap);
-    hz_start(&busy, spin, &stop);
+    hz_start(&busy, hz_spin, &stop);
     for (int i = 0; i < FORKERS; i++) {
         hz_start(&forkers[i], fork_children, NULL);
     }
@@ -882,7 +870,7 @@ static int counts_time(void *arg) {
     HZ_SETUP(timer_settime(timer, 0, &every_ms, NULL) == 0);
     int64_t started = hz_now_ms(CLOCK_MONOTONIC);
     for (int i = 0; i < 150; i++) {
-        HZ_TRY(hz_child(nothing, NULL));
+        HZ_TRY(hz_child(hz_nothing, NULL));
     }
     while (hz_now_ms(CLOCK_MONOTONIC) < started + 300) {
     }
@@ -903,7 +891,7 @@ static int timers(const void *arg) {
     struct hz_event stop = {0};
     int how[] = {SIGEV_SIGNAL, SIGEV_THREAD_ID};
     (void)arg;
-    hz_start(&busy, spin, &stop);
+    hz_start(&busy, hz_spin, &stop);
     HZ_TRY(counts_time(&how[0]));
     HZ_TRY(counts_time(&how[1]));
     HZ_TRY(hz_elsewhere(counts_time, &how[1]));
@@ -976,7 +964,7 @@ static int small_stack_of(size_t size, int signals) {
     hz_start(&thread, spin_with_small_stack, &stack);
     hz_await(&stack.spins, 1);
     for (int i = 0; i < 50; i++) {
-        HZ_TRY(hz_child(nothing, NULL));
+        HZ_TRY(hz_child(hz_nothing, NULL));
         if (signals) {
             HZ_SETUP(pthread_kill(thread.id, SIGUSR1) == 0);
             while (hz_seen(&stack.handled) <= i) {
@@ -1037,9 +1025,9 @@ static int stack_in_use(const void *arg) {
     small = &stack;
     if (before) {
         handle_as(SIGUSR2, stay_on_small_stack, SA_ONSTACK, &full);
-        HZ_TRY(hz_elsewhere(nothing, NULL));
+        HZ_TRY(hz_elsewhere(hz_nothing, NULL));
     } else {
-        HZ_TRY(hz_elsewhere(nothing, NULL));
+        HZ_TRY(hz_elsewhere(hz_nothing, NULL));
         stack_t own = {.ss_sp = stack.memory + CANARIES, .ss_size = stack.size};
         HZ_SETUP(sigaltstack(&own, NULL) == 0);
         own.ss_flags = SS_DISABLE;
@@ -1054,7 +1042,7 @@ static int stack_in_use(const void *arg) {
     while (hz_seen(&stack.handled) == 0) {
         sched_yield();
     }
-    HZ_TRY(hz_children(20, nothing, NULL));
+    HZ_TRY(hz_children(20, hz_nothing, NULL));
     hz_post(&stack.stop);
     HZ_TRY(hz_finish(&thread));
     free(stack.memory);
@@ -1252,7 +1240,7 @@ static int handler_locks(const void *arg) {
     (void)arg;
     handle(SIGUSR1, turn_in_handler);
     hz_pair_init(&work, hz_mutex_lock, hz_mutex_unlock, &work_mutex);
-    hz_start(&target, spin, &stop);
+    hz_start(&target, hz_spin, &stop);
     hz_start(&sender, signal_thread, &target);
     for (int i = 0; i < 200; i++) {
         HZ_TRY(hz_child(&hz_mutex_works, &work_mutex));
@@ -1266,7 +1254,7 @@ static int handler_locks(const void *arg) {
 static void fork_in_handler(int signo) {
     int error = errno;
     (void)signo;
-    handler_is.verdict |= hz_child(nothing, NULL);
+    handler_is.verdict |= hz_child(hz_nothing, NULL);
     errno = error;
 }
 
@@ -1284,13 +1272,13 @@ static int forks_in_handlers(void *arg) {
     (void)arg;
     handle(SIGUSR1, fork_in_handler);
     hz_pair_init(&work, hz_mutex_lock, hz_mutex_unlock, &work_mutex);
-    hz_start(&targets[0], spin, &stop);
+    hz_start(&targets[0], hz_spin, &stop);
     hz_start(&targets[1], lock_work, &stop);
     hz_start(&senders[0], signal_thread, &targets[0]);
     hz_start(&senders[1], signal_thread, &targets[1]);
     hz_start(&senders[2], signal_thread, &self);
     for (int i = 0; i < 100; i++) {
-        HZ_TRY(hz_child(nothing, NULL));
+        HZ_TRY(hz_child(hz_nothing, NULL));
     }
     for (int i = 0; i < 3; i++) {
         HZ_TRY(hz_finish(&senders[i]));
@@ -1364,7 +1352,7 @@ static int jumps(const void *arg) {
         HZ_SETUP(pthread_kill(thread.id, SIGUSR1) == 0);
         pid_t pid;
         int64_t ms;
-        HZ_TRY(hz_fork_timed(nothing, &pid, &ms));
+        HZ_TRY(hz_fork_timed(hz_nothing, &pid, &ms));
     }
     hz_post(&jumper.stop);
     HZ_SETUP(pthread_kill(thread.id, SIGUSR1) == 0);
@@ -1409,7 +1397,7 @@ static int jumps_out_of_glob(const void *arg) {
     hz_pair_init(&work, hz_mutex_lock, hz_mutex_unlock, &work_mutex);
     hz_start(&thread, jump_out_of_glob, &jumper);
     for (int i = 0; i < 100 || hz_seen(&jumper.jumps) < 50; i++) {
-        HZ_TRY(hz_child(nothing, NULL));
+        HZ_TRY(hz_child(hz_nothing, NULL));
     }
     hz_post(&jumper.stop);
     return hz_finish(&thread);
@@ -1468,14 +1456,14 @@ static int interrupted_in(int (*body)(void *), int how) {
     hz_start(&thread, body, &how);
     hz_until_blocked(thread.tid, -1);
     for (int i = 0; i < 5; i++) {
-        HZ_TRY(hz_child(nothing, NULL));
+        HZ_TRY(hz_child(hz_nothing, NULL));
     }
     HZ_SETUP(pthread_kill(thread.id, SIGUSR1) == 0);
     while (arrived == 0) {
         hz_sleep_us(100);
     }
     if (body == reads && is_restarted(how)) {
-        HZ_TRY(hz_child(nothing, NULL));
+        HZ_TRY(hz_child(hz_nothing, NULL));
         HZ_SETUP(write(pipe_ends[1], "x", 1) == 1);
     }
     return hz_finish(&thread);
@@ -1486,7 +1474,7 @@ static int interruptions(const void *arg) {
     struct hz_thread busy;
     (void)arg;
     HZ_SETUP(pipe(pipe_ends) == 0);
-    hz_start(&busy, spin, &stop);
+    hz_start(&busy, hz_spin, &stop);
     for (int how = BY_RESTART; how <= BY_SIGINTERRUPT_OFF; how++) {
         install(how);
         for (int i = 0; i < 10; i++) {
@@ -1711,10 +1699,10 @@ static int executed_bare(const void *arg) {
     HZ_TRY(execute_with_masks(NULL));
     hz_bystander_start(&bystander);
     HZ_TRY(execute_with_masks(NULL));
-    hz_start(&busy, spin, &stop);
+    hz_start(&busy, hz_spin, &stop);
     hz_start(&thread, executor, NULL);
     while (hz_seen(&executing_over) == 0) {
-        HZ_TRY(hz_child(nothing, NULL));
+        HZ_TRY(hz_child(hz_nothing, NULL));
     }
     HZ_TRY(hz_finish(&thread));
     hz_post(&stop);
@@ -1763,7 +1751,7 @@ static int masked_between(const void *arg) {
         set_mask(&none);
         HZ_TRY(inherits_only(by_vfork_blocked, &all));
         HZ_TRY(mask_is(&none));
-        HZ_TRY(hz_child(nothing, NULL));
+        HZ_TRY(hz_child(hz_nothing, NULL));
     }
     return hz_bystander_stop(&bystander);
 }

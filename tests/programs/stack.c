@@ -66,7 +66,7 @@ static void *own(const char *name) {
     do {                                                                                           \
         __typeof__(name) *real = (__typeof__(name) *)own(#name);                                   \
         long with = DEPTH(name arguments), without = DEPTH(real arguments);                        \
-        if (with - without >= WRAPPER || without <= 0) {                                               \
+        if (with - without >= WRAPPER || without <= 0) {                                           \
             hz_say(#name ": %ld bytes of stack, libc's own %ld", with, without);                   \
             verdict = HZ_WRONG;                                                                    \
         }                                                                                          \
@@ -164,11 +164,6 @@ static int computes(void *arg) {
     return HZ_OK;
 }
 
-static int nothing(void *arg) {
-    (void)arg;
-    return HZ_OK;
-}
-
 static void on_signal(int signo) { (void)signo; }
 
 /* What the kernel itself puts there. */
@@ -193,7 +188,7 @@ static int suspended(const void *arg) {
     hz_start(&thread, computes, NULL);
     while (__atomic_load_n(&painted, __ATOMIC_SEQ_CST) == 0) {
     }
-    HZ_TRY(hz_children(50, nothing, NULL));
+    HZ_TRY(hz_children(50, hz_nothing, NULL));
     __atomic_store_n(&enough, 1, __ATOMIC_SEQ_CST);
     HZ_TRY(hz_finish(&thread));
     long frame = hz_elsewhere(takes_signal, NULL) == HZ_OK ? signal_depth : 0;
@@ -241,7 +236,7 @@ static int smallest(const void *arg) {
     for (int i = 0; i < SMALL; i++) {
         HZ_SETUP(pthread_create(&threads[i], &attr, works_on_little, NULL) == 0);
     }
-    HZ_TRY(hz_children(200, nothing, NULL));
+    HZ_TRY(hz_children(200, hz_nothing, NULL));
     hz_post(&stop);
     for (int i = 0; i < SMALL; i++) {
         HZ_IS(pthread_join(threads[i], NULL), 0);

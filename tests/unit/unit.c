@@ -294,7 +294,7 @@ END_TEST
 
 START_TEST(the_fast_ways_are_on_and_leave_what_glibc_leaves) {
     struct fs_thread *self = fs_current();
-    fs_fast_init(self);
+    fs_fast_init();
     ck_assert(fs_fast_ways);
     ck_assert_uint_eq(self->room, self->capacity);
     static const int kinds[] = {PTHREAD_MUTEX_TIMED_NP, PTHREAD_MUTEX_RECURSIVE_NP,

@@ -23,7 +23,8 @@
 enum { SCHEMA = 1, FILE_MODE = 0600, NOTE_BUILD_ID = 3 };
 
 FS_CHILD_STATE static struct fs_json event;
-FS_CHILD_STATE static struct fs_lock event_lock; /* for events that are not a fork's; with signals blocked */
+FS_CHILD_STATE static struct fs_lock
+    event_lock;                 /* for events that are not a fork's; with signals blocked */
 static struct fs_origin origin; /* the fork that is under way (fork.c has the turn), or the last */
 static bool complained;
 

@@ -73,6 +73,13 @@ static bool probe_spin(void) {
     return good && ours == glibcs;
 }
 
+static bool probe_cond(void) {
+    pthread_cond_t fresh = PTHREAD_COND_INITIALIZER;
+    pthread_cond_t cond = fresh;
+    return fs_real.pthread_cond_signal(&cond) == 0 && fs_real.pthread_cond_broadcast(&cond) == 0 &&
+           memcmp(&cond, &fresh, sizeof cond) == 0;
+}
+
 static bool are_glibcs(void) {
     return IS_GLIBC(pthread_mutex_lock) && IS_GLIBC(pthread_mutex_trylock) &&
            IS_GLIBC(pthread_mutex_unlock) && IS_GLIBC(mtx_lock) && IS_GLIBC(mtx_trylock) &&
@@ -80,12 +87,14 @@ static bool are_glibcs(void) {
            IS_GLIBC(pthread_rwlock_tryrdlock) && IS_GLIBC(pthread_rwlock_wrlock) &&
            IS_GLIBC(pthread_rwlock_trywrlock) && IS_GLIBC(pthread_rwlock_unlock) &&
            IS_GLIBC(pthread_spin_lock) && IS_GLIBC(pthread_spin_trylock) &&
-           IS_GLIBC(pthread_spin_unlock);
+           IS_GLIBC(pthread_spin_unlock) && IS_GLIBC(pthread_cond_signal) &&
+           IS_GLIBC(pthread_cond_broadcast) && IS_GLIBC(cnd_signal) && IS_GLIBC(cnd_broadcast);
 }
 
 static bool are_as_described(void) {
     return probe_mutex(PTHREAD_MUTEX_TIMED_NP) && probe_mutex(PTHREAD_MUTEX_RECURSIVE_NP) &&
-           probe_mutex(PTHREAD_MUTEX_ERRORCHECK_NP) && probe_rwlock() && probe_spin();
+           probe_mutex(PTHREAD_MUTEX_ERRORCHECK_NP) && probe_rwlock() && probe_spin() &&
+           probe_cond();
 }
 
 void fs_fast_init(void) {

@@ -145,6 +145,12 @@ static inline bool fs_fast_spin_give(pthread_spinlock_t *spin) {
     return true;
 }
 
+/* True if pthread_cond_signal() and pthread_cond_broadcast() would find nobody to wake, and do nothing
+ * (nptl/pthread_cond_signal.c: references are counted above three bits). */
+static inline bool fs_fast_nobody_waits(const pthread_cond_t *cond) {
+    return fs_likely(fs_load(&fs_fast_ways)) && fs_load(&cond->__data.__wrefs) >> 3 == 0;
+}
+
 /* --- the record ------------------------------------------------------------------------------ */
 
 /* fs_enter_as() where there is room and no fork under way: the new entry. NULL: the depth is as it was.

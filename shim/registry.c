@@ -33,7 +33,8 @@ enum {
 
 /* The first one has room for the thread that there is at first: a program without others has no mapping more
  * for a fork to copy. */
-FS_CHILD_STATE static _Alignas(struct fs_thread) char first_bytes[offsetof(struct chunk, records[1])];
+FS_CHILD_STATE static _Alignas(
+    struct fs_thread) char first_bytes[offsetof(struct chunk, records[1])];
 static struct chunk *const first = (struct chunk *)first_bytes;
 
 /* Guarded by fs_fork_page.registry_lock, a leaf: nothing is taken under it. */

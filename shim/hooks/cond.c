@@ -3,6 +3,7 @@
  * A waiter is DETACHED and does not hold its mutex. It wakes up with the mutex, taken inside glibc
  * without a look at our gate; if the world is stopped then, it gives the mutex back, parks, and
  * takes it again: for the program it has just been woken later. */
+#include "../fast.h"
 #include "hook.h"
 
 #include "../layout.h"
@@ -110,19 +111,19 @@ FS_EXPORT int cnd_timedwait(cnd_t *restrict cond, mtx_t *restrict mutex,
     WAIT(cond, mutex, fs_real.cnd_timedwait(cond, mutex, deadline));
 }
 
-FS_EXPORT int pthread_cond_signal(pthread_cond_t *cond) {
-    FS_PASS(FS_KIND_COND, cond, fs_real.pthread_cond_signal(cond));
-}
-
-FS_EXPORT int pthread_cond_broadcast(pthread_cond_t *cond) {
-    FS_PASS(FS_KIND_COND, cond, fs_real.pthread_cond_broadcast(cond));
-}
-
-FS_EXPORT int cnd_signal(cnd_t *cond) { FS_PASS(FS_KIND_COND, cond, fs_real.cnd_signal(cond)); }
-
-FS_EXPORT int cnd_broadcast(cnd_t *cond) {
-    FS_PASS(FS_KIND_COND, cond, fs_real.cnd_broadcast(cond));
-}
+#define WAKE(name, type)                                                                           \
+    static __attribute__((noinline)) int wake_by_##name(type *cond, const void *caller) {          \
+        FS_PASS_FOR(caller, FS_KIND_COND, cond, fs_real.name(cond));                               \
+    }                                                                                              \
+    FS_EXPORT int name(type *cond) {                                                               \
+        return fs_fast_nobody_waits((const pthread_cond_t *)cond)                                  \
+                   ? 0                                                                             \
+                   : wake_by_##name(cond, FS_CALLER());                                            \
+    }
+WAKE(pthread_cond_signal, pthread_cond_t)
+WAKE(pthread_cond_broadcast, pthread_cond_t)
+WAKE(cnd_signal, cnd_t)
+WAKE(cnd_broadcast, cnd_t)
 
 /* Waits for those who were woken but have not left it; of their way to the mutex it knows nothing. */
 FS_EXPORT int pthread_cond_destroy(pthread_cond_t *cond) {

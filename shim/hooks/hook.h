@@ -99,12 +99,13 @@ static inline bool fs_failed_by_fork(const struct fs_thread *self, const void *o
     return fs_released(self, object, slot, kind, error)
 
 /* ... that only passes through a section of libc which must not be cut by a fork. */
-#define FS_PASS(kind, object, call)                                                                \
+#define FS_PASS(kind, object, call) FS_PASS_FOR(FS_CALLER(), kind, object, call)
+#define FS_PASS_FOR(caller, kind, object, call)                                                    \
     struct fs_thread *self = fs_current();                                                         \
     if (fs_unlikely(self == NULL)) {                                                               \
         return call;                                                                               \
     }                                                                                              \
-    uint32_t slot = fs_enter(self, object, kind, FS_CALLER());                                     \
+    uint32_t slot = fs_enter(self, object, kind, caller);                                          \
     __typeof__(call) passed = call;                                                                \
     fs_leave(self, object, slot);                                                                  \
     return passed

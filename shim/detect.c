@@ -96,7 +96,7 @@ static uint32_t keep_line(const char *line) {
     return at;
 }
 
-void fs_detect_forced(void *object, enum fs_kind kind, const char *line) {
+void fs_detect_forced(void *object, uint8_t kind, const char *line) {
     struct fs_remnant remnant = {.object = object, .kind = kind, .line = keep_line(line)};
     if (remnant.line != 0) {
         fs_detect_remember(&remnant);

@@ -26,7 +26,7 @@ void fs_detect_remember(const struct fs_remnant *remnant);
 void fs_detect_begin(void);
 /* In repair, as the first: `line` is told when the child takes the lock, or calls what it may hang in
  * (report.h, fs_text_forced). */
-void fs_detect_forced(void *object, enum fs_kind kind, const char *line);
+void fs_detect_forced(void *object, uint8_t kind, const char *line);
 
 /* True if a vanished thread left something behind in this object. Fast; keeps errno. */
 bool fs_is_inherited(const void *object);

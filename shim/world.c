@@ -777,6 +777,7 @@ void fs_world_start(void) {
 
 void fs_world_alone(void) {
     fs_store(&fs_fork_page.stop, world.modes);
+    fs_fork_page.parked = 0;
     fs_fork_page.stopper = NULL;
     fs_fork_page.stopper_waits = 0;
     fs_walk_unlock();

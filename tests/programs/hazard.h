@@ -498,7 +498,7 @@ static inline int hz_nothing(void *arg) {
 
 /* Runs in the program's own code, where only a signal can stop it. `stop`: an hz_event. */
 static inline int hz_spin(void *stop) {
-    while (hz_seen(stop) == 0) {
+    while (hz_seen((struct hz_event *)stop) == 0) {
     }
     return HZ_OK;
 }

@@ -80,6 +80,19 @@ static bool probe_cond(void) {
            memcmp(&cond, &fresh, sizeof cond) == 0;
 }
 
+static bool probe_sem(void) {
+    sem_t ours, glibcs;
+    memset(&ours, 0, sizeof ours);
+    memset(&glibcs, 0, sizeof glibcs);
+    fs_real.sem_init(&ours, 0, 1);
+    fs_real.sem_init(&glibcs, 0, 1);
+    fs_real.sem_wait(&glibcs);
+    bool good = fs_fast_sem_take(&ours, 0) && !fs_fast_sem_take(&ours, 0) &&
+                memcmp(&ours, &glibcs, sizeof ours) == 0;
+    fs_real.sem_post(&glibcs);
+    return good && fs_fast_sem_give(&ours) && memcmp(&ours, &glibcs, sizeof ours) == 0;
+}
+
 static bool are_glibcs(void) {
     return IS_GLIBC(pthread_mutex_lock) && IS_GLIBC(pthread_mutex_trylock) &&
            IS_GLIBC(pthread_mutex_unlock) && IS_GLIBC(mtx_lock) && IS_GLIBC(mtx_trylock) &&
@@ -88,13 +101,14 @@ static bool are_glibcs(void) {
            IS_GLIBC(pthread_rwlock_trywrlock) && IS_GLIBC(pthread_rwlock_unlock) &&
            IS_GLIBC(pthread_spin_lock) && IS_GLIBC(pthread_spin_trylock) &&
            IS_GLIBC(pthread_spin_unlock) && IS_GLIBC(pthread_cond_signal) &&
-           IS_GLIBC(pthread_cond_broadcast) && IS_GLIBC(cnd_signal) && IS_GLIBC(cnd_broadcast);
+           IS_GLIBC(pthread_cond_broadcast) && IS_GLIBC(cnd_signal) && IS_GLIBC(cnd_broadcast) &&
+           IS_GLIBC(sem_wait) && IS_GLIBC(sem_trywait) && IS_GLIBC(sem_post);
 }
 
 static bool are_as_described(void) {
     return probe_mutex(PTHREAD_MUTEX_TIMED_NP) && probe_mutex(PTHREAD_MUTEX_RECURSIVE_NP) &&
            probe_mutex(PTHREAD_MUTEX_ERRORCHECK_NP) && probe_rwlock() && probe_spin() &&
-           probe_cond();
+           probe_cond() && probe_sem();
 }
 
 void fs_fast_init(void) {

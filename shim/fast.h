@@ -11,6 +11,7 @@
 #define FS_FAST_H
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdbool.h>
 
 #include "inventory.h"
@@ -143,6 +144,33 @@ static inline bool fs_fast_spin_try(pthread_spinlock_t *spin) {
 static inline bool fs_fast_spin_give(pthread_spinlock_t *spin) {
     __atomic_store_n(spin, FS_SPIN_FREE, __ATOMIC_RELEASE);
     return true;
+}
+
+/* A semaphore that is used as a lock, by this process alone. */
+static inline bool fs_fast_sem(const sem_t *sem, const struct fs_thread *self) {
+    const struct fs_sem *inside = (const struct fs_sem *)sem;
+    return inside->magic == FS_SEM_MAGIC && fs_load(&inside->nature) == FS_SEM_LOCK &&
+           fs_load(&inside->generation) == self->generation;
+}
+
+static inline bool fs_fast_sem_becomes(sem_t *sem, uint64_t from, uint64_t to, int order) {
+    return fs_likely(__atomic_compare_exchange_n(&((struct fs_sem *)sem)->value_and_waiters, &from,
+                                                 to, false, order, __ATOMIC_RELAXED));
+}
+
+/* As sem_wait() where the value is 1 and nobody waits (nptl/sem_waitcommon.c). */
+static inline bool fs_fast_sem_take(sem_t *sem, int owner_id) {
+    if (!fs_fast_sem_becomes(sem, 1, 0, __ATOMIC_ACQUIRE)) {
+        return false;
+    }
+    fs_store(&((struct fs_sem *)sem)->holder, owner_id);
+    return true;
+}
+
+/* As sem_post() where the value is 0 and nobody waits (nptl/sem_post.c). Whoever waits is left to glibc. */
+static inline bool fs_fast_sem_give(sem_t *sem) {
+    fs_store(&((struct fs_sem *)sem)->holder, 0);
+    return fs_fast_sem_becomes(sem, 0, 1, __ATOMIC_RELEASE);
 }
 
 /* True if pthread_cond_signal() and pthread_cond_broadcast() would find nobody to wake, and do nothing

@@ -45,25 +45,6 @@ struct barrier {
     uint32_t out;
 };
 
-/* sysdeps/nptl/internaltypes.h, struct new_sem, and our note behind it. */
-struct semaphore {
-    uint64_t value_and_waiters; /* the value is the lower half */
-    int shared;
-    int pad;
-    uint32_t magic;
-    uint32_t nature;     /* enum sem_nature */
-    int holder;          /* owner_id of the thread that last waited and has not posted, or 0 */
-    uint32_t generation; /* of the process that the holder lived in */
-};
-_Static_assert(sizeof(struct semaphore) <= sizeof(sem_t), "no room for the note");
-enum { SEM_MAGIC = 0x46534c4b };
-enum sem_nature {
-    SEM_UNPROVEN, /* starts at another value than 1, and was never posted */
-    SEM_GUESSED,  /* starts at 1, and was never posted: may be a lock, taken once and for long */
-    SEM_LOCK,     /* only ever posted by the thread that last waited */
-    SEM_COUNTER,  /* posted by somebody else: no lock, for good */
-};
-
 /* sysdeps/x86/stdio-lock.h through sysdeps/nptl/stdio-lock.h, _IO_lock_t */
 struct file_lock {
     int lock;
@@ -125,9 +106,9 @@ static bool held_rwlock(uint8_t kind, const void *object, const struct fs_thread
 }
 
 static bool held_semaphore(const void *object, const struct fs_thread *thread) {
-    struct semaphore copy;
-    return fs_peek(&copy, object, sizeof copy) && copy.magic == SEM_MAGIC &&
-           copy.nature == SEM_LOCK && copy.holder == thread->owner_id;
+    struct fs_sem copy;
+    return fs_peek(&copy, object, sizeof copy) && copy.magic == FS_SEM_MAGIC &&
+           copy.nature == FS_SEM_LOCK && copy.holder == thread->owner_id;
 }
 
 static bool held_file(const void *object, const struct fs_thread *thread) {
@@ -311,35 +292,35 @@ void fs_robust_enqueue(pthread_mutex_t *mutex) {
 
 /* --- semaphores ------------------------------------------------------------------------------ */
 
-static bool noted(const struct semaphore *inside) {
-    return inside->magic == SEM_MAGIC && fs_load(&inside->nature) != SEM_COUNTER;
+static bool noted(const struct fs_sem *inside) {
+    return inside->magic == FS_SEM_MAGIC && fs_load(&inside->nature) != FS_SEM_COUNTER;
 }
 
 void fs_sem_note_init(sem_t *sem, unsigned value) {
-    struct semaphore *inside = (struct semaphore *)sem;
-    inside->magic = SEM_MAGIC;
-    inside->nature = value == 1 ? SEM_GUESSED : SEM_UNPROVEN;
+    struct fs_sem *inside = (struct fs_sem *)sem;
+    inside->magic = FS_SEM_MAGIC;
+    inside->nature = value == 1 ? FS_SEM_GUESSED : FS_SEM_UNPROVEN;
     inside->holder = 0;
 }
 
 bool fs_sem_is_lock(const sem_t *sem) {
-    const struct semaphore *inside = (const struct semaphore *)sem;
-    return inside->magic == SEM_MAGIC && fs_load(&inside->nature) == SEM_LOCK;
+    const struct fs_sem *inside = (const struct fs_sem *)sem;
+    return inside->magic == FS_SEM_MAGIC && fs_load(&inside->nature) == FS_SEM_LOCK;
 }
 
 int fs_sem_holder(const sem_t *sem) {
-    return fs_sem_is_lock(sem) ? fs_load(&((const struct semaphore *)sem)->holder) : 0;
+    return fs_sem_is_lock(sem) ? fs_load(&((const struct fs_sem *)sem)->holder) : 0;
 }
 
 void fs_sem_note_wait(sem_t *sem, int owner_id) {
-    struct semaphore *inside = (struct semaphore *)sem;
+    struct fs_sem *inside = (struct fs_sem *)sem;
     if (noted(inside)) {
         fs_store(&inside->generation, fs_generation());
         fs_store(&inside->holder, owner_id);
     }
 }
 
-static bool is_own(const struct semaphore *inside, int owner_id) {
+static bool is_own(const struct fs_sem *inside, int owner_id) {
     int holder = fs_load(&inside->holder);
     uint32_t generation = fs_load(&inside->generation);
     if (holder == 0) {
@@ -349,24 +330,24 @@ static bool is_own(const struct semaphore *inside, int owner_id) {
 }
 
 void fs_sem_note_post(sem_t *sem, int owner_id) {
-    struct semaphore *inside = (struct semaphore *)sem;
+    struct fs_sem *inside = (struct fs_sem *)sem;
     if (!noted(inside)) {
         return;
     }
-    uint32_t nature = is_own(inside, owner_id) ? SEM_LOCK : SEM_COUNTER;
+    uint32_t nature = is_own(inside, owner_id) ? FS_SEM_LOCK : FS_SEM_COUNTER;
     fs_store(&inside->nature, nature);
     fs_store(&inside->holder, 0);
 }
 
 void fs_sem_give_back(sem_t *sem) {
-    struct semaphore *inside = (struct semaphore *)sem;
+    struct fs_sem *inside = (struct fs_sem *)sem;
     inside->value_and_waiters = (inside->value_and_waiters & UINT32_MAX) + 1;
     inside->holder = 0;
 }
 
 int fs_sem_disinherit(sem_t *sem) {
-    struct semaphore *inside = (struct semaphore *)sem;
-    if (!noted(inside) || fs_load(&inside->nature) == SEM_UNPROVEN) {
+    struct fs_sem *inside = (struct fs_sem *)sem;
+    if (!noted(inside) || fs_load(&inside->nature) == FS_SEM_UNPROVEN) {
         return 0;
     }
     int holder = fs_load(&inside->holder);
@@ -454,7 +435,7 @@ static bool probe_spin(void) {
 static bool probe_semaphore(void) {
     union {
         sem_t sem;
-        struct semaphore inside;
+        struct fs_sem inside;
     } scratch;
     memset(&scratch, 0xa5, sizeof scratch);
     fs_real.sem_init(&scratch.sem, 0, 5);

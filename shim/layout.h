@@ -42,6 +42,25 @@ bool fs_barrier_shared(const pthread_barrier_t *barrier);
 bool fs_cond_has_waiters(const pthread_cond_t *cond);
 bool fs_barrier_has_waiters(const pthread_barrier_t *barrier);
 
+/* sysdeps/nptl/internaltypes.h, struct new_sem, and our note behind it. */
+struct fs_sem {
+    uint64_t value_and_waiters; /* the value is the lower half */
+    int shared;
+    int pad;
+    uint32_t magic;
+    uint32_t nature;     /* enum fs_sem_nature */
+    int holder;          /* owner_id of the thread that last waited and has not posted, or 0 */
+    uint32_t generation; /* of the process that the holder lived in */
+};
+_Static_assert(sizeof(struct fs_sem) <= sizeof(sem_t), "no room for the note");
+enum { FS_SEM_MAGIC = 0x46534c4b };
+enum fs_sem_nature {
+    FS_SEM_UNPROVEN, /* starts at another value than 1, and was never posted */
+    FS_SEM_GUESSED,  /* starts at 1, and was never posted: may be a lock, taken once and for long */
+    FS_SEM_LOCK,     /* only ever posted by the thread that last waited */
+    FS_SEM_COUNTER,  /* posted by somebody else: no lock, for good */
+};
+
 /* True if pthread_cond_signal (or _broadcast) would wait for a waiter that does not leave. */
 bool fs_cond_signal_blocks(const pthread_cond_t *cond, bool broadcast);
 

@@ -1,5 +1,6 @@
 /* Semaphores. One that has been used as a lock alone is treated as one; at any other, those who
  * wait are DETACHED. */
+#include "../fast.h"
 #include "hook.h"
 
 #include "../config.h"
@@ -115,43 +116,64 @@ static inline int take(void (*cancelled)(void *), struct waiting *wait) {
     return fs_unlikely(may_sleep(wait)) ? sleep_in_real(cancelled, wait) : call_real(wait);
 }
 
-static inline __attribute__((always_inline)) int wait_for(struct waiting *wait) {
+static inline __attribute__((always_inline)) int wait_for(struct waiting *wait,
+                                                          const void *caller) {
     struct fs_thread *self = fs_current();
     if (fs_unlikely(self == NULL)) {
         return call_real(wait);
     }
     put_right(wait->sem);
     if (!fs_sem_is_lock(wait->sem)) {
-        fs_wait_begin(self, FS_KIND_SEMAPHORE, wait->sem, NULL, FS_CALLER());
+        fs_wait_begin(self, FS_KIND_SEMAPHORE, wait->sem, NULL, caller);
         wait->mark = fs_detach(self);
         int result = take(wait_cancelled, wait);
         fs_wait_over(self);
-        if (waited(self, wait->sem, wait->mark, result, FS_CALLER())) {
+        if (waited(self, wait->sem, wait->mark, result, caller)) {
             return result;
         }
     }
-    wait->mark = fs_enter_as(self, wait->sem, FS_KIND_SEMAPHORE, FS_CALLER(),
+    wait->mark = fs_enter_as(self, wait->sem, FS_KIND_SEMAPHORE, caller,
                              wait->call == TRY ? FS_TRYING : FS_TAKING);
     return waited_lock(self, wait->sem, wait->mark, take(lock_cancelled, wait));
 }
 
-FS_EXPORT int sem_wait(sem_t *sem) { return wait_for(&(struct waiting){.sem = sem, .call = WAIT}); }
+#define WAY_ROUND(name, how)                                                                       \
+    static __attribute__((noinline)) int name(sem_t *sem, const void *caller) {                    \
+        return wait_for(&(struct waiting){.sem = sem, .call = how}, caller);                       \
+    }                                                                                              \
+    static __attribute__((noinline)) int name##_at(struct fs_thread *self, sem_t *sem,             \
+                                                   uint32_t slot) {                                \
+        struct waiting wait = {.sem = sem, .call = how, .mark = slot};                             \
+        fs_note_frame(self, slot);                                                                 \
+        return waited_lock(self, sem, slot, take(lock_cancelled, &wait));                          \
+    }
+WAY_ROUND(wait_slowly, WAIT)
+WAY_ROUND(try_slowly, TRY)
+
+FS_EXPORT int sem_wait(sem_t *sem) {
+    pthread_testcancel(); /* a cancellation point, whether it waits or not */
+    FS_FAST_TAKE(FS_KIND_SEMAPHORE, FS_TAKING, sem, fs_fast_sem(sem, self),
+                 fs_fast_sem_take(sem, self->owner_id), wait_slowly);
+}
 
 FS_EXPORT int sem_trywait(sem_t *sem) {
-    return wait_for(&(struct waiting){.sem = sem, .call = TRY});
+    FS_FAST_TAKE(FS_KIND_SEMAPHORE, FS_TRYING, sem, fs_fast_sem(sem, self),
+                 fs_fast_sem_take(sem, self->owner_id), try_slowly);
 }
 
 FS_EXPORT int sem_timedwait(sem_t *restrict sem, const struct timespec *restrict deadline) {
-    return wait_for(&(struct waiting){.sem = sem, .call = TIMED_WAIT, .deadline = deadline});
+    return wait_for(&(struct waiting){.sem = sem, .call = TIMED_WAIT, .deadline = deadline},
+                    FS_CALLER());
 }
 
 FS_EXPORT int sem_clockwait(sem_t *restrict sem, clockid_t clock,
                             const struct timespec *restrict deadline) {
     return wait_for(
-        &(struct waiting){.sem = sem, .call = CLOCK_WAIT, .clock = clock, .deadline = deadline});
+        &(struct waiting){.sem = sem, .call = CLOCK_WAIT, .clock = clock, .deadline = deadline},
+        FS_CALLER());
 }
 
-FS_EXPORT int sem_post(sem_t *sem) {
+static __attribute__((noinline)) int post_slowly(sem_t *sem) {
     struct fs_thread *self = fs_current();
     if (fs_unlikely(self == NULL)) {
         return fs_real.sem_post(sem);
@@ -159,6 +181,20 @@ FS_EXPORT int sem_post(sem_t *sem) {
     uint32_t slot = fs_leaving(self, sem); /* first: until it is posted, the call is under way */
     fs_sem_note_post(sem, self->owner_id);
     return fs_released(self, sem, slot, FS_KIND_SEMAPHORE, fs_real.sem_post(sem));
+}
+
+static __attribute__((noinline)) int post_at(struct fs_thread *self, sem_t *sem, uint32_t slot) {
+    return fs_released(self, sem, slot, FS_KIND_SEMAPHORE, fs_real.sem_post(sem));
+}
+
+static inline bool is_callers(const sem_t *sem, const struct fs_thread *self) {
+    return fs_fast_sem(sem, self) &&
+           fs_load(&((const struct fs_sem *)sem)->holder) == self->owner_id;
+}
+
+FS_EXPORT int sem_post(sem_t *sem) {
+    FS_FAST_GIVE(FS_KIND_SEMAPHORE, sem, is_callers(sem, self), fs_fast_sem_give(sem),
+                 post_at(self, sem, slot), post_slowly);
 }
 
 FS_EXPORT int sem_getvalue(sem_t *restrict sem, int *restrict value) {

@@ -530,9 +530,9 @@ static void forget_verdicts(void) {
 
 enum drained { DRAINED, DRAINED_LATE, NOT_OUR_TURN };
 
-/* Closes the gate and waits until nobody holds anything, or nobody who does is worth waiting for.
- * Leaves the gate closed. `closed`: it has just been. DRAINED_LATE: the deadline ended it. NOT_OUR_TURN: `yields`, and one who waits
- * for a turn to fork holds something; the gate is open again. */
+/* Closes the gate, unless it has just been `closed`, and waits until nobody holds anything, or nobody who
+ * does is worth waiting for. Leaves it closed. DRAINED_LATE: the deadline ended it. NOT_OUR_TURN: `yields`,
+ * and one who waits for a turn to fork holds something; the gate is open again. */
 static enum drained drain_holders(const struct fs_thread *self, int64_t now, int64_t deadline,
                                   bool yields, bool closed) {
     int64_t slice = FIRST_SLICE_MS * FS_MSEC;

@@ -260,14 +260,18 @@ class World:
         shape = self.shape
         chunk = read_word(shape.chunks)
         for _ in range(CHUNKS_MAX):
-            data = read(chunk, shape.chunk_bytes) if chunk else None
-            if data is None:
+            head = read(chunk, shape.chunk_records) if chunk else None
+            if head is None:
                 return
             room = (shape.chunk_bytes - shape.chunk_records) // shape.thread_bytes
-            for index in range(min(u32(data, shape.chunk_used), room)):
-                at = shape.chunk_records + index * shape.thread_bytes
-                self.read_record(data[at:at + shape.thread_bytes], chunk + at)
-            chunk = u64(data, shape.chunk_next)
+            used = min(u32(head, shape.chunk_used), room)
+            first = chunk + shape.chunk_records
+            data = read(first, used * shape.thread_bytes) if used else b""
+            if data is None:
+                return
+            for at in range(0, len(data), shape.thread_bytes):
+                self.read_record(data[at:at + shape.thread_bytes], first + at)
+            chunk = u64(head, shape.chunk_next)
 
     def read_record(self, record, address):
         shape = self.shape

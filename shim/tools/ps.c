@@ -320,14 +320,19 @@ static void read_records(void) {
     if (readable && at == 0) {
         give_up("process %d has no records yet: it has only just started", target_pid());
     }
+    uint32_t head = registry->chunk_records;
     for (unsigned limit = CHUNKS_MAX; at != 0 && limit > 0; limit--) {
-        if (!target_read(chunk, at, bytes)) {
+        if (!target_read(chunk, at, head)) {
             break;
         }
-        uint32_t room = (bytes - registry->chunk_records) / shape.thread_bytes;
+        uint32_t room = (bytes - head) / shape.thread_bytes;
         uint32_t used = number(chunk, registry->chunk_used);
-        for (uint32_t i = 0; i < used && i < room; i++) {
-            size_t place = registry->chunk_records + (size_t)i * shape.thread_bytes;
+        used = used < room ? used : room;
+        if (!target_read(chunk + head, at + head, (size_t)used * shape.thread_bytes)) {
+            break;
+        }
+        for (uint32_t i = 0; i < used; i++) {
+            size_t place = head + (size_t)i * shape.thread_bytes;
             read_record(by_inner, chunk + place, at + place);
         }
         at = word(chunk, registry->chunk_next);

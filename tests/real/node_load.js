@@ -1,7 +1,7 @@
 // node_load.js DIRECTORY WORKERS: workers hash, parse and write files, while they and the main thread start
 // processes. What is printed is the same in each run.
 'use strict';
-const { Worker, isMainThread, parentPort, workerData } = require('worker_threads');
+const { Worker, isMainThread, parentPort, threadId, workerData } = require('worker_threads');
 const { exec, execFile, execFileSync, fork, spawn, spawnSync } = require('child_process');
 const crypto = require('crypto');
 const fs = require('fs');
@@ -16,7 +16,7 @@ const ROUNDS = 10;
 async function compute(number, directory) {
     const key = await promisify(crypto.pbkdf2)(`key ${number}`, 'salt', 2000, 32, 'sha256');
     const packed = await promisify(zlib.deflate)(Buffer.alloc(100000, number));
-    const file = path.join(directory, `node-${number}`);
+    const file = path.join(directory, `node-${threadId}-${number}`);
     await fs.promises.writeFile(file, packed);
     const back = await promisify(zlib.inflate)(await fs.promises.readFile(file));
     const text = JSON.stringify({ squares: Array.from({ length: 2000 }, (_, i) => i * i + back[0]) });

@@ -13,18 +13,17 @@
 #include "config.h"
 #include "inventory.h"
 #include "json.h"
+#include "module.h"
 #include "report.h"
 #include "safepoint.h"
 #include "sys.h"
 #include "world.h"
 
-#pragma weak _dl_find_object
-
 enum { SCHEMA = 1, FILE_MODE = 0600, NOTE_BUILD_ID = 3 };
 
 FS_CHILD_STATE static struct fs_json event;
-FS_CHILD_STATE static struct fs_lock
-    event_lock;                 /* for events that are not a fork's; with signals blocked */
+/* For events that are not a fork's; with signals blocked. */
+FS_CHILD_STATE static struct fs_lock event_lock;
 static struct fs_origin origin; /* the fork that is under way (fork.c has the turn), or the last */
 static bool complained;
 
@@ -91,7 +90,7 @@ static const char *program_path(void) {
 static void add_place(const char *key, uintptr_t address) {
     struct dl_find_object module;
     fs_json_begin(&event, key, '{');
-    if (_dl_find_object == NULL || _dl_find_object((void *)address, &module) != 0) {
+    if (!fs_find_module(address, &module)) {
         fs_json_hex(&event, "address", address);
     } else {
         const char *path = module.dlfo_link_map->l_name;
@@ -306,7 +305,7 @@ static const void *fork_site(const struct fs_origin *fork) {
 /* "forksafe: process 12 (forked by 11): thread "x" (tid 11) forked at main+0x1c (prog+0x11a0):
  * stopped in 31 us, 3 parked, 2 asleep, 0 running, 1 holding" */
 static void tell_as_text(void) {
-    char line[1024];
+    char line[FS_LINE_MAX];
     const struct fs_stop_report *stop = &origin.stop;
     struct fs_text text = fs_report_begin(line, sizeof line);
     fs_text_thread(&text, origin.tid, origin.name);

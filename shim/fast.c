@@ -4,18 +4,16 @@
 #include <string.h>
 
 #include "layout.h"
+#include "module.h"
 #include "real.h"
-
-/* glibc 2.35 and later. dladdr looks through all of libc's symbols. */
-#pragma weak _dl_find_object
 
 static const struct link_map *module_of(const void *function) {
     struct dl_find_object found;
     struct link_map *module;
     Dl_info unused;
-    if (_dl_find_object != NULL) {
-        return _dl_find_object((void *)(uintptr_t)function, &found) == 0 ? found.dlfo_link_map
-                                                                         : NULL;
+    if (fs_find_module((uintptr_t)function,
+                       &found)) { /* dladdr looks through all of libc's symbols */
+        return found.dlfo_link_map;
     }
     return dladdr1(function, &unused, (void **)&module, RTLD_DL_LINKMAP) != 0 ? module : NULL;
 }

@@ -12,10 +12,9 @@
 
 #include "arch.h"
 #include "event.h"
+#include "module.h"
 #include "real.h"
 #include "sys.h"
-
-#pragma weak _dl_find_object
 
 enum { STDERR = 2 };
 
@@ -123,7 +122,7 @@ static void add_module(struct fs_text *text, const struct dl_find_object *module
 void fs_text_address(struct fs_text *text, const void *address, bool symbols) {
     uintptr_t at = (uintptr_t)address;
     struct dl_find_object module;
-    if (_dl_find_object == NULL || _dl_find_object((void *)at, &module) != 0) {
+    if (!fs_find_module(at, &module)) {
         fs_text_hex(text, at);
         return;
     }

@@ -13,6 +13,7 @@
 #include "config.h"
 #include "forkpage.h"
 #include "inventory.h"
+#include "module.h"
 #include "real.h"
 #include "registry.h"
 #include "report.h"
@@ -44,14 +45,6 @@ static struct {
     int (*search)(unw_addr_space_t, unw_word_t, unw_dyn_info_t *, unw_proc_info_t *, int, void *);
 } unwinder;
 
-/* glibc 2.35 and later; takes no lock (elf/dl-find_object.c). Weak: without it no stack is walked.
- */
-#pragma weak _dl_find_object
-
-static bool find_module(uintptr_t address, struct dl_find_object *module) {
-    return _dl_find_object != NULL && _dl_find_object((void *)address, module) == 0;
-}
-
 bool fs_is_opaque(uintptr_t address) {
     unsigned count = fs_load_acquire(&opaque_count);
     for (unsigned i = 0; i < count; i++) {
@@ -79,7 +72,7 @@ static bool is_named(const char *module, const char *list) {
 
 static bool is_opaque_by_name(uintptr_t address) {
     struct dl_find_object module;
-    if (fs_config.opaque[0] == '\0' || !find_module(address, &module)) {
+    if (fs_config.opaque[0] == '\0' || !fs_find_module(address, &module)) {
         return false;
     }
     const char *path = module.dlfo_link_map->l_name;
@@ -100,7 +93,7 @@ struct eh_frame_hdr {
 static int find_proc_info(unw_addr_space_t space, unw_word_t ip, unw_proc_info_t *info, int need,
                           void *context) {
     struct dl_find_object module;
-    if (!find_module(ip, &module) || module.dlfo_eh_frame == NULL) {
+    if (!fs_find_module(ip, &module) || module.dlfo_eh_frame == NULL) {
         return -UNW_ENOINFO;
     }
     const struct eh_frame_hdr *header = module.dlfo_eh_frame;
@@ -189,7 +182,7 @@ static unw_accessors_t accessors = {
 
 static void add_module_of(const void *address) {
     struct dl_find_object module;
-    if (address != NULL && find_module((uintptr_t)address, &module)) {
+    if (address != NULL && fs_find_module((uintptr_t)address, &module)) {
         opaque[opaque_count] =
             (struct range){(uintptr_t)module.dlfo_map_start, (uintptr_t)module.dlfo_map_end};
         fs_store_release(&opaque_count, opaque_count + 1);

@@ -5,10 +5,9 @@
 #include <string.h>
 
 #include "arch.h"
+#include "module.h"
 #include "safepoint.h"
 #include "sys.h"
-
-#pragma weak _dl_find_object
 
 /* A closed hash table of numbers, and the stacks themselves one after another in one mapping: the
  * kernel gives it memory as it is written to. Number n is the n-th word of it. */
@@ -33,7 +32,7 @@ unsigned fs_stack_here(uintptr_t *stack) {
     fs_save_registers(registers);
     unsigned depth = fs_walk_stack(registers, stack, FS_STACK_MAX);
     struct dl_find_object ours;
-    if (_dl_find_object == NULL || _dl_find_object((void *)(uintptr_t)fs_stack_here, &ours) != 0) {
+    if (!fs_find_module((uintptr_t)fs_stack_here, &ours)) {
         return depth;
     }
     unsigned skipped = 0;

@@ -1,6 +1,7 @@
 /* In a child that is watched, fs_real's pointers lead here: a lock is tried first; if that fails, or
  * a wait begins, detect looks whether a vanished thread is to blame, and the watchdog starts its
- * clock. In repair a lock that was forced is told when it is taken. Nobody else pays for this: the hooks call through the same pointers as ever. */
+ * clock. In repair a lock that was forced is told when it is taken. Nobody else pays for this: the hooks
+ * call through the same pointers as ever. */
 #include "twins.h"
 
 #include <string.h>

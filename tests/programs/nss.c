@@ -423,7 +423,8 @@ static int module_ends_thread(const void *arg) {
 /*
  * A thread stays inside a call. The first fork waits for it until the deadline, later ones do not. A
  * child that makes the call too, which may hang in it, is told who was inside what; another one
- * nothing. A later call is waited for anew. Stderr has to be a file of ours from the start: hence a program of its own.
+ * nothing. A later call is waited for anew. Stderr has to be a file of ours from the start: hence a
+ * program of its own.
  */
 struct long_call {
     const char *hazard, *name, *unsafe;

@@ -110,14 +110,9 @@ static bool are_as_described(void) {
 }
 
 void fs_fast_init(void) {
-    static bool done;
-    if (done) {
-        return;
-    }
-    done = true;
     fs_fast_ways = are_glibcs() && are_as_described();
     if (fs_self != NULL) {
-        fs_self->room = fs_fast_ways ? fs_self->capacity : 0;
+        fs_identify(fs_self);
     }
 }
 

@@ -17,8 +17,8 @@
 #include "inventory.h"
 #include "layout.h"
 
-/* Checks the fast ways against glibc's on scratch objects, once. Before the second thread is made: the caller
- * takes them from now on, and later threads do. */
+/* Checks the fast ways against glibc's on scratch objects. At start-up: the caller takes them from now on,
+ * and later threads do. */
 void fs_fast_init(void);
 
 /* In the child, in the only thread: nobody goes the fast ways any more. */

@@ -31,6 +31,7 @@ void fs_init(void) {
     }
     fs_world_init();
     fs_registry_init();
+    fs_fast_init();
     fs_loader_init();
     fs_fork_init();
     fs_inspect_init();
@@ -43,7 +44,6 @@ void fs_init_threads(void) {
         return;
     }
     fs_layout_known(FS_KIND_MUTEX);
-    fs_fast_init();
     fs_suspend_init();
     fs_safepoint_init();
     if (fs_stacks_matter()) {

@@ -69,6 +69,9 @@ static inline uint32_t fs_raise_depth(struct fs_thread *self) {
  * entry's place. */
 static inline uint32_t fs_enter_as(struct fs_thread *self, void *object, enum fs_kind kind,
                                    const void *caller, enum fs_phase phase) {
+    if (fs_unlikely(self->owner_id != self->tid)) {
+        fs_identify(self);
+    }
     uint32_t slot = fs_raise_depth(self);
     if (fs_unlikely(slot >= self->capacity)) {
         fs_inventory_make_room(self);

@@ -11,6 +11,7 @@
 #include "forkpage.h"
 #include "init.h"
 #include "inventory.h"
+#include "layout.h"
 #include "real.h"
 #include "report.h"
 #include "sys.h"
@@ -263,6 +264,11 @@ void fs_thread_end(struct fs_thread *self) {
     fs_self = NULL;
     fs_thread_release(self);
     fs_signals_restore(saved);
+}
+
+void fs_identify(struct fs_thread *self) {
+    self->owner_id = fs_layout_own_id();
+    self->room = fs_fast_ways && self->owner_id == self->tid ? self->capacity : 0;
 }
 
 struct fs_thread *fs_thread_begin(struct fs_thread *thread) {

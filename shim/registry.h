@@ -110,8 +110,8 @@ struct fs_thread {
     struct fs_entry *entries;
     uint32_t state;      /* enum fs_state */
     uint32_t wait_count; /* may exceed FS_INLINE_WAITS: the outer waits are then not recorded */
-    int owner_id; /* what glibc writes into a lock that this thread owns: its tid, as glibc knows it
-                   */
+    int owner_id; /* what glibc writes into a lock that this thread owns: its tid, as glibc knows it:
+                   * fs_identify() */
     uintptr_t detached_frame;
     bool masks_suspend; /* the program believes that this thread blocks the suspend signal */
     bool vfork_masks;   /* ... that its vfork's child does, which has this pid: */
@@ -173,6 +173,11 @@ static inline struct fs_thread *fs_current(void) {
     struct fs_thread *self = fs_self;
     return fs_likely(self != NULL) ? self : fs_adopt();
 }
+
+/* Reads the caller's owner_id from glibc. In the child of a raw fork that is the parent's tid, until the
+ * program writes the true one over it, as Chromium does; meanwhile the caller goes no fast way (fast.h),
+ * and asks again at its next slow one. */
+void fs_identify(struct fs_thread *self);
 
 /* Sets up the list and makes the calling thread's record. Once, at start-up. */
 void fs_registry_init(void);

@@ -479,9 +479,9 @@ static void settle(struct fs_thread *vanished, const struct child *child) {
 
 void fs_repair_child(struct fs_thread *survivor, bool by_fork) {
     struct child child = {.survivor = survivor, .old_id = survivor->owner_id, .by_fork = by_fork};
-    child.new_id = fs_layout_own_id();
     fs_registry_cut(survivor);
-    survivor->owner_id = child.new_id;
+    fs_identify(survivor);
+    child.new_id = survivor->owner_id;
     bool alone = fs_vanished_next(NULL) == NULL; /* before the fork, too */
     if (!alone) {
         fs_peek_alone(true);

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <setjmp.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 
 enum { FILLER = 0xAA };
@@ -721,6 +722,43 @@ static int raw_file_clone(const void *arg) {
     return raw_file(raw_clone);
 }
 
+/* ---- a raw fork's child that tells glibc its new tid ---- */
+
+static int *own_tid; /* glibc's */
+
+static int nests(void *arg) {
+    pthread_mutex_t *mutex = arg;
+    HZ_IS(pthread_mutex_lock(mutex), 0);
+    HZ_IS(mutex->__data.__owner, (int)syscall(SYS_gettid));
+    HZ_IS(pthread_mutex_lock(mutex), 0);
+    HZ_IS(pthread_mutex_unlock(mutex), 0);
+    HZ_IS(pthread_mutex_unlock(mutex), 0);
+    return HZ_OK;
+}
+
+/* glibc goes on with the parent's tid; Chromium's sandbox looks for it as here, and puts it right. Before the
+ * child has a thread, after it had one, and in a child of it that fork() has made. */
+static int nests_with_new_tid(void *mutex) {
+    HZ_SETUP(*own_tid == getppid());
+    *own_tid = (int)syscall(SYS_gettid);
+    HZ_TRY(nests(mutex));
+    HZ_TRY(hz_elsewhere(nests, mutex));
+    HZ_TRY(nests(mutex));
+    hz_forker = fork;
+    return hz_child(nests, mutex);
+}
+
+static int raw_child_tells_tid(const void *arg) {
+    (void)arg;
+    pthread_mutex_t mutex;
+    HZ_MUTEX_OR_SKIP(&mutex, &recursive);
+    HZ_SETUP(prctl(PR_GET_TID_ADDRESS, &own_tid) == 0);
+    HZ_TRY(hz_elsewhere(nests, &mutex));
+    HZ_TRY(nests(&mutex));
+    hz_forker = raw_clone;
+    return hz_child(nests_with_new_tid, &mutex);
+}
+
 /* ---- a computing main thread ---- */
 
 static struct { struct hz_event computing, forked; } computer;
@@ -797,6 +835,8 @@ static const struct hazard hazards[] = {
            "another thread forks while the main thread computes: nobody is waited for"),
     HAZARD("never_raw_file_Fork", raw_file_Fork, HANGS,
            "_Fork while another thread has locked a stream"),
+    HAZARD("never_raw_child_tells_tid", raw_child_tells_tid, OK,
+           "the bare system call clone, whose child tells glibc its new tid"),
     HAZARD("never_raw_file_clone", raw_file_clone, HANGS,
            "the bare system call clone while another thread has locked a stream"),
 };

@@ -364,9 +364,9 @@ struct fs_thread *fs_vanished_next(const struct fs_thread *after) {
     return record;
 }
 
-struct fs_thread *fs_thread_by_tid(int tid) {
+struct fs_thread *fs_thread_by_owner_id(int owner_id) {
     FS_EACH_THREAD (thread) {
-        if (thread->tid == tid) {
+        if (thread->owner_id == owner_id) {
             return thread;
         }
     }
@@ -404,6 +404,15 @@ static int tid_of(const char *name) {
     return tid;
 }
 
+static bool has_record(int tid) {
+    FS_EACH_THREAD (thread) {
+        if (thread->tid == tid) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int list_foreign(int fd, int *tids, int room) {
     int found = 0;
     _Alignas(struct dirent64) char buffer[2048] = {0};
@@ -412,7 +421,7 @@ static int list_foreign(int fd, int *tids, int room) {
             const struct dirent64 *entry = (const struct dirent64 *)(buffer + at);
             at += entry->d_reclen;
             int tid = tid_of(entry->d_name);
-            if (tid == 0 || fs_thread_by_tid(tid) != NULL) {
+            if (tid == 0 || has_record(tid)) {
                 continue;
             }
             if (found < room) {

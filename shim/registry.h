@@ -229,7 +229,8 @@ struct fs_registry_shape {
 };
 void fs_registry_inspect(struct fs_registry_shape *shape);
 
-struct fs_thread *fs_thread_by_tid(int tid);
+/* The one that a lock names by its owner_id. NULL: none has a record. */
+struct fs_thread *fs_thread_by_owner_id(int owner_id);
 unsigned fs_thread_count(void);
 
 /* Threads of the process that have no record: made by raw clone, or about to end. Counts them in

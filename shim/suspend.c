@@ -7,7 +7,9 @@
 
 #include "arch.h"
 #include "config.h"
+#include "event.h"
 #include "inventory.h"
+#include "loader.h"
 #include "real.h"
 #include "report.h"
 #include "safepoint.h"
@@ -25,6 +27,7 @@ static struct {
 enum {
     ASK_TIMES = 3,     /* a thread in opaque code is asked again so often */
     ASK_AGAIN_US = 50, /* after so long */
+    PROMPT_US = 10,    /* one on a processor has mostly answered after 3 */
     DEAF_US = 1000,    /* no answer for so long: see what the thread is at */
     ANSWER_MS = 20,    /* one that is ready to run gets so long to be scheduled */
 };
@@ -353,6 +356,14 @@ void fs_suspend_init(void) {
     changed_from(0);
 }
 
+/* The signals on their way were dropped: else as many of the next one would count as ours. */
+static void forget_sent(void) {
+    FS_EACH_THREAD (thread) {
+        fs_store(&thread->answered, fs_load(&thread->asked));
+        fs_store(&thread->seen, fs_load(&thread->sent));
+    }
+}
+
 void fs_suspend_give_way(int signo) {
     if (signo == 0 || signo != fs_suspend_signal()) {
         return;
@@ -369,6 +380,7 @@ void fs_suspend_give_way(int signo) {
     struct sigaction ignored = {.sa_handler = SIG_IGN}, standard = {.sa_handler = SIG_DFL};
     fs_real.sigaction(signo, &ignored, NULL);
     fs_real.sigaction(signo, &standard, NULL);
+    forget_sent();
 }
 
 /* --- in the forking thread ------------------------------------------------------------------- */
@@ -406,13 +418,17 @@ static bool is_traced(const struct fs_thread *self) {
     return at != NULL && at[sizeof field - 1] != '0';
 }
 
-/* Returns how many were asked. */
+/* Returns how many have an answer to give. */
 static unsigned ask(const struct fs_thread *self, int signo) {
     unsigned asked = 0;
     FS_EACH_THREAD (thread) {
         /* One that sleeps in a system call which no hook saw (io_uring's, libaio's, or a call that
          * blocking.def does not have) is left asleep: the signal could end it with EINTR. */
         if (!runs_freely(thread, self) || fs_task_sleeps(thread->tid)) {
+            continue;
+        }
+        if (!has_answered(thread)) { /* an earlier fork: the signal is still on its way */
+            asked++;
             continue;
         }
         if (asked == 0 && is_traced(self)) {
@@ -443,7 +459,25 @@ static bool all_have_answered(const struct fs_thread *self, bool waited_long) {
     return true;
 }
 
+/* Where nobody looks at registers or counts who is parked, and a barrier says that the signal has arrived, there
+ * is little to wait for: whoever has it runs our handler before any other instruction. Those on a processor
+ * answer within microseconds. The others, of which there may be many to a processor, stand still already. */
+static bool signal_will_do(void) {
+    return !fs_stacks_matter() && !fs_event_wanted() && fs_loader_owner() == 0 && fs_membarrier();
+}
+
+static void await_those_that_run(const struct fs_thread *self) {
+    int64_t until = fs_now() + PROMPT_US * FS_USEC;
+    while (!all_have_answered(self, false) && fs_now() < until) {
+        fs_cpu_relax();
+    }
+}
+
 static void await_answers(const struct fs_thread *self) {
+    if (signal_will_do()) {
+        await_those_that_run(self);
+        return;
+    }
     int64_t start = fs_now();
     for (int64_t now = start; now < start + ANSWER_MS * FS_MSEC; now = fs_now()) {
         uint32_t seen = fs_world_progress_seen();
@@ -454,15 +488,22 @@ static void await_answers(const struct fs_thread *self) {
     }
 }
 
+static bool any_went_on(const struct fs_thread *self) {
+    FS_EACH_THREAD (thread) {
+        if (runs_freely(thread, self) && has_answered(thread)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void fs_suspend_running(const struct fs_thread *self) {
     int signo = fs_suspend_signal();
-    for (unsigned times = 0; times < ASK_TIMES; times++) {
-        if (times != 0) {
-            fs_sleep(ASK_AGAIN_US * FS_USEC);
-        }
-        if (ask(self, signo) == 0) {
+    for (unsigned times = 0; times < ASK_TIMES && ask(self, signo) != 0; times++) {
+        await_answers(self);
+        if (!any_went_on(self)) {
             return;
         }
-        await_answers(self);
+        fs_sleep(ASK_AGAIN_US * FS_USEC);
     }
 }

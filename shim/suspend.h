@@ -60,7 +60,9 @@ bool fs_stacks_matter(void);
 void fs_program_handles(int signo);
 
 /* Asks every thread that runs and holds nothing to suspend itself, and waits for their answers, or
- * until it is clear that they cannot answer. Forking thread, world stopped. */
+ * until it is clear that they cannot answer. Where no answer is needed beyond the signal, only those on a
+ * processor are waited for: who is not has our handler before it, and may still be without an answer at the
+ * next fork. Forking thread, world stopped. */
 void fs_suspend_running(const struct fs_thread *self);
 
 #endif

@@ -306,7 +306,7 @@ static bool owner_is_hopeless(const struct fs_entry *entry, const struct fs_thre
     }
     int owner = owner_of(entry);
     if (owner != 0) {
-        const struct fs_thread *thread = fs_thread_by_tid(owner);
+        const struct fs_thread *thread = fs_thread_by_owner_id(owner);
         return thread == self || (thread != NULL && thread->verdict);
     }
     FS_EACH_THREAD (thread) {
@@ -329,7 +329,7 @@ static bool may_yet_get(const struct fs_entry *entry) {
         return false;
     }
     int owner = owner_of(entry);
-    return owner != 0 && fs_thread_by_tid(owner) != NULL;
+    return owner != 0 && fs_thread_by_owner_id(owner) != NULL;
 }
 
 /* A fork has waited until its deadline for all that the thread holds. False for a thread that has
@@ -438,7 +438,7 @@ static bool waits_for_another(const struct fs_thread *thread) {
     int owner = owner_of(&wanted);
     FS_EACH_THREAD (holder) {
         if (holder->seen_waiting &&
-            (owner != 0 ? holder->tid == owner
+            (owner != 0 ? holder->owner_id == owner
                         : fs_holds(holder, wanted.object) && !shares(&wanted, holder))) {
             return true;
         }
@@ -621,12 +621,8 @@ static bool loader_is_busy(const struct fs_thread *self) {
     if (owner == 0 || owner == self->owner_id || owner == world.loader_outlasted) {
         return false;
     }
-    FS_EACH_THREAD (thread) {
-        if (thread->owner_id == owner) {
-            return fs_load(&thread->opened_unseen) && fs_load(&thread->depth) == 0;
-        }
-    }
-    return false;
+    const struct fs_thread *thread = fs_thread_by_owner_id(owner);
+    return thread != NULL && fs_load(&thread->opened_unseen) && fs_load(&thread->depth) == 0;
 }
 
 /* The instruction pointer of a thread that is not running, else 0. */

@@ -105,7 +105,7 @@ END_TEST
 START_TEST(registry_knows_the_first_thread) {
     struct fs_thread *self = fs_current();
     ck_assert_ptr_nonnull(self);
-    ck_assert_ptr_eq(fs_thread_by_tid(fs_gettid()), self);
+    ck_assert_ptr_eq(fs_thread_by_owner_id(fs_gettid()), self);
     ck_assert(pthread_equal(self->handle, pthread_self()));
 }
 END_TEST

@@ -51,13 +51,16 @@ static bool probe_rwlock(void) {
     bool good = fs_fast_read(&ours) && memcmp(&ours, &glibcs, sizeof ours) == 0;
     fs_real.pthread_rwlock_unlock(&glibcs);
     good = good && fs_fast_read_give(&ours) && memcmp(&ours, &glibcs, sizeof ours) == 0;
+    good = good && fs_fast_read_try(&ours) && fs_fast_read_give(&ours) &&
+           memcmp(&ours, &glibcs, sizeof ours) == 0;
     fs_real.pthread_rwlock_wrlock(&glibcs); /* the first of many, which changes the phase */
     fs_real.pthread_rwlock_unlock(&glibcs);
     good = good && !fs_fast_write(&ours, id);
     ours = glibcs;
     fs_real.pthread_rwlock_wrlock(&glibcs);
     good = good && fs_fast_write(&ours, id) && memcmp(&ours, &glibcs, sizeof ours) == 0 &&
-           !fs_fast_write(&ours, id) && !fs_fast_read(&ours);
+           !fs_fast_write(&ours, id) && !fs_fast_read(&ours) && !fs_fast_read_try(&ours) &&
+           memcmp(&ours, &glibcs, sizeof ours) == 0;
     fs_real.pthread_rwlock_unlock(&glibcs);
     return good && fs_fast_write_give(&ours, id) && memcmp(&ours, &glibcs, sizeof ours) == 0;
 }
@@ -122,6 +125,28 @@ void fs_fast_off(void) {
 }
 
 /* --- the rare ends --------------------------------------------------------------------------- */
+
+/* As glibc's timed functions do at their deadline: while a writer has the lock, or had it last, the count is
+ * taken back. If not, the caller has the lock; where writers are preferred it may have been too forward. */
+bool fs_fast_read_counted(pthread_rwlock_t *rwlock) {
+    const unsigned futex_used = 2; /* somebody sleeps at it */
+    unsigned readers = fs_load(&rwlock->__data.__readers);
+    while ((readers & FS_RWLOCK_WRITE_PHASE) != 0 || readers >= FS_RWLOCK_READERS_MAX) {
+        if (fs_fast_readers_become(rwlock, &readers, readers - FS_RWLOCK_READER,
+                                   __ATOMIC_RELAXED)) {
+            return false;
+        }
+    }
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    while ((fs_load(&rwlock->__data.__wrphase_futex) & ~futex_used) == 1) {
+        fs_cpu_relax(); /* who has begun the read phase says so there next */
+    }
+    if (rwlock->__data.__flags == PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP) {
+        fs_real.pthread_rwlock_unlock(rwlock);
+        return false;
+    }
+    return true;
+}
 
 int fs_fast_taken(struct fs_thread *self, void *object, uint32_t slot) {
     fs_held(self, object, slot);

@@ -41,7 +41,8 @@ FS_EXPORT int pthread_rwlock_rdlock(pthread_rwlock_t *rwlock) {
 }
 
 FS_EXPORT int pthread_rwlock_tryrdlock(pthread_rwlock_t *rwlock) {
-    FS_FAST_TAKE(FS_KIND_RWLOCK_READ, FS_TRYING, rwlock, true, fs_fast_read(rwlock), try_read_lock);
+    FS_FAST_TAKE(FS_KIND_RWLOCK_READ, FS_TRYING, rwlock, true, fs_fast_read_try(rwlock),
+                 try_read_lock);
 }
 
 FS_EXPORT int pthread_rwlock_wrlock(pthread_rwlock_t *rwlock) {

@@ -129,6 +129,7 @@ void fs_fast_off(void) {
 /* As glibc's timed functions do at their deadline: while a writer has the lock, or had it last, the count is
  * taken back. If not, the caller has the lock; where writers are preferred it may have been too forward. */
 bool fs_fast_read_counted(pthread_rwlock_t *rwlock) {
+    enum { SPINS = 100, LOOK_AGAIN_US = 50 };
     const unsigned futex_used = 2; /* somebody sleeps at it */
     unsigned readers = fs_load(&rwlock->__data.__readers);
     while ((readers & FS_RWLOCK_WRITE_PHASE) != 0 || readers >= FS_RWLOCK_READERS_MAX) {
@@ -138,8 +139,14 @@ bool fs_fast_read_counted(pthread_rwlock_t *rwlock) {
         }
     }
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
-    while ((fs_load(&rwlock->__data.__wrphase_futex) & ~futex_used) == 1) {
-        fs_cpu_relax(); /* who has begun the read phase says so there next */
+    /* Who has begun the read phase says so there next, but may have lost its processor to us. */
+    for (unsigned spins = 0; (fs_load(&rwlock->__data.__wrphase_futex) & ~futex_used) == 1;
+         spins++) {
+        if (spins < SPINS) {
+            fs_cpu_relax();
+        } else {
+            fs_sleep(LOOK_AGAIN_US * FS_USEC);
+        }
     }
     if (rwlock->__data.__flags == PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP) {
         fs_real.pthread_rwlock_unlock(rwlock);

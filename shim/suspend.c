@@ -427,12 +427,12 @@ static unsigned ask(const struct fs_thread *self, int signo) {
         if (!runs_freely(thread, self) || fs_task_sleeps(thread->tid)) {
             continue;
         }
+        if (asked == 0 && is_traced(self)) {
+            return 0;
+        }
         if (!has_answered(thread)) { /* an earlier fork: the signal is still on its way */
             asked++;
             continue;
-        }
-        if (asked == 0 && is_traced(self)) {
-            return 0;
         }
         fs_store(&thread->asked, thread->asked + 1);
         fs_store(&thread->sent, thread->sent + 1);

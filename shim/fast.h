@@ -80,18 +80,18 @@ static inline bool fs_fast_readers_become(pthread_rwlock_t *rwlock, unsigned *re
                                        __ATOMIC_RELAXED);
 }
 
-/* The caller has counted itself as a reader where it is not as simple as that. True if it has the lock; else it
- * counts no more. */
-bool fs_fast_read_counted(pthread_rwlock_t *rwlock);
-
 /* As pthread_rwlock_rdlock() where readers have it, or had it last. It adds before it looks, as that does: of
- * many readers at once none has to try again. */
+ * many readers at once none has to try again. False: the caller is counted as a reader, but must go on with
+ * fs_fast_read_counted(). */
 static inline bool fs_fast_read(pthread_rwlock_t *rwlock) {
     unsigned readers =
         __atomic_fetch_add(&rwlock->__data.__readers, FS_RWLOCK_READER, __ATOMIC_ACQUIRE);
     unsigned otherwise = FS_RWLOCK_FLAGS | ~(FS_RWLOCK_READERS_MAX - 1U);
-    return fs_likely((readers & otherwise) == 0) || fs_fast_read_counted(rwlock);
+    return fs_likely((readers & otherwise) == 0);
 }
+
+/* True if the caller has the lock; false: it is not counted any more. */
+bool fs_fast_read_counted(pthread_rwlock_t *rwlock);
 
 /* As pthread_rwlock_tryrdlock() where readers have it, or had it last, and no writer waits. Mostly there is no
  * other reader: to guess so is faster than to look. */

@@ -23,6 +23,17 @@ WAY_ROUND(try_read_lock, FS_TRYING, FS_KIND_RWLOCK_READ, pthread_rwlock_tryrdloc
 WAY_ROUND(write_lock, FS_TAKING, FS_KIND_RWLOCK_WRITE, pthread_rwlock_wrlock)
 WAY_ROUND(try_write_lock, FS_TRYING, FS_KIND_RWLOCK_WRITE, pthread_rwlock_trywrlock)
 
+/* The fast way has counted the caller as a reader, but could not see that it has the lock. */
+static __attribute__((noinline)) int counted_read_lock_at(struct fs_thread *self,
+                                                          pthread_rwlock_t *rwlock, uint32_t slot) {
+    return fs_fast_read_counted(rwlock) ? fs_fast_taken(self, rwlock, slot)
+                                        : read_lock_at(self, rwlock, slot);
+}
+
+static inline int counted_read_lock(pthread_rwlock_t *rwlock, const void *caller) {
+    return read_lock(rwlock, caller); /* not counted yet */
+}
+
 static __attribute__((noinline)) int unlock(pthread_rwlock_t *rwlock) {
     put_right(rwlock);
     FS_RELEASE(FS_KIND_RWLOCK_READ, rwlock, fs_real.pthread_rwlock_unlock(rwlock));
@@ -37,7 +48,8 @@ static __attribute__((noinline)) int unlock_at(struct fs_thread *self, pthread_r
 /* --- straight, if nobody is in the way --------------------------------------------------------- */
 
 FS_EXPORT int pthread_rwlock_rdlock(pthread_rwlock_t *rwlock) {
-    FS_FAST_TAKE(FS_KIND_RWLOCK_READ, FS_TAKING, rwlock, true, fs_fast_read(rwlock), read_lock);
+    FS_FAST_TAKE(FS_KIND_RWLOCK_READ, FS_TAKING, rwlock, true, fs_fast_read(rwlock),
+                 counted_read_lock);
 }
 
 FS_EXPORT int pthread_rwlock_tryrdlock(pthread_rwlock_t *rwlock) {

@@ -11,10 +11,10 @@ static const struct link_map *module_of(const void *function) {
     struct dl_find_object found;
     struct link_map *module;
     Dl_info unused;
-    if (fs_find_module((uintptr_t)function,
-                       &found)) { /* dladdr looks through all of libc's symbols */
+    if (fs_find_module((uintptr_t)function, &found)) {
         return found.dlfo_link_map;
     }
+    /* Looks through all of libc's symbols. */
     return dladdr1(function, &unused, (void **)&module, RTLD_DL_LINKMAP) != 0 ? module : NULL;
 }
 

@@ -501,7 +501,7 @@ void fs_suspend_running(const struct fs_thread *self) {
     int signo = fs_suspend_signal();
     for (unsigned times = 0; times < ASK_TIMES && ask(self, signo) != 0; times++) {
         await_answers(self);
-        if (!any_went_on(self)) {
+        if (times + 1 == ASK_TIMES || !any_went_on(self)) {
             return;
         }
         fs_sleep(ASK_AGAIN_US * FS_USEC);

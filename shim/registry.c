@@ -181,6 +181,19 @@ bool fs_task_sleeps(int tid) {
     return fs_read_task(tid, "syscall", line, sizeof line) > 0 && line[0] >= '0' && line[0] <= '9';
 }
 
+/* Of each thread of the process there is a clock that goes on while the thread does (CPUCLOCK_PERTHREAD_MASK,
+ * CPUCLOCK_SCHED: the kernel's include/linux/posix-timers.h). */
+static int64_t task_ran(int tid) {
+    struct timespec ran = {0};
+    fs_syscall2(SYS_clock_gettime, (int)(~(unsigned)tid << 3 | 6U), &ran);
+    return ran.tv_sec * INT64_C(1000000000) + ran.tv_nsec;
+}
+
+bool fs_task_runs(int tid) {
+    int64_t before = task_ran(tid);
+    return before != 0 ? task_ran(tid) != before : !fs_task_sleeps(tid);
+}
+
 /* "202 0x7f... 0x80 ...": the call's number and its arguments. */
 uintptr_t fs_task_futex(int tid) {
     static const char prefix[] = "202 0x"; /* SYS_futex */

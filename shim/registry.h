@@ -127,6 +127,7 @@ struct fs_thread {
     uint32_t pass;     /* set by the forking thread: go on, though the world is stopped; world.c */
     const void *registers; /* greg_t[] of where it stands; valid while SUSPENDED, like by_signal */
     bool by_signal;        /* parked by the suspend signal, not at the gate */
+    bool summoned;         /* the suspend signal is to park it; by the forking thread */
     uint32_t asked;        /* suspend signals sent; written by the forking thread */
     uint32_t answered;     /* suspend signals handled; written by the thread */
     uint32_t sent;         /* the same, each counted: tells ours from the program's; likewise */
@@ -247,6 +248,8 @@ long fs_read_task(int tid, const char *file, char *buffer, size_t size);
 void fs_thread_read_name(struct fs_thread *thread, int pid);
 /* True if the thread sleeps in a system call; false where /proc cannot be read. */
 bool fs_task_sleeps(int tid);
+/* True if the thread is on a processor at this moment. */
+bool fs_task_runs(int tid);
 /* The futex that the thread sleeps at; 0: none, or not known. */
 uintptr_t fs_task_futex(int tid);
 

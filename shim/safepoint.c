@@ -374,6 +374,49 @@ static bool is_safe_point(const greg_t *registers, enum fs_standing standing) {
     return true;
 }
 
+/* --- the same, roughly ------------------------------------------------------------------------ */
+
+/* Where signal handlers return to. glibc names it to the kernel with every action. */
+static uintptr_t restorer(void) {
+    enum { SA_RESTORER_FLAG = 0x04000000, SIGNALS = 64 };
+    static uintptr_t known;
+    for (int signo = 1; fs_load(&known) == 0 && signo <= SIGNALS; signo++) {
+        struct {
+            uintptr_t handler, flags, restorer, mask;
+        } action = {0};
+        fs_syscall4(SYS_rt_sigaction, signo, NULL, &action, sizeof action.mask);
+        if ((action.flags & SA_RESTORER_FLAG) != 0) {
+            fs_store(&known, action.restorer);
+        }
+    }
+    return known;
+}
+
+/* What the kernel pushes: the return address, then the context that was interrupted. */
+static bool interrupts_opaque(uintptr_t frame) {
+    greg_t ip = 0;
+    uintptr_t at = frame + sizeof frame + offsetof(ucontext_t, uc_mcontext.gregs[REG_RIP]);
+    return fs_peek(&ip, (const void *)at, sizeof ip) && fs_is_opaque((uintptr_t)ip);
+}
+
+bool fs_seems_to_interrupt(void) {
+    enum { FARTHEST = 64 * 1024, WORDS = 128 };
+    uintptr_t words[WORDS];
+    uintptr_t wanted = restorer();
+    uintptr_t start = (uintptr_t)__builtin_frame_address(0);
+    uintptr_t at = start & ~(sizeof words - 1); /* no piece reaches into another page */
+    for (; at < start + FARTHEST && fs_peek(words, (const void *)at, sizeof words);
+         at += sizeof words) {
+        for (unsigned i = 0; i < WORDS; i++) {
+            uintptr_t frame = at + i * sizeof *words;
+            if (words[i] == wanted && frame >= start && interrupts_opaque(frame)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 bool fs_is_safe_point(const greg_t *registers, enum fs_standing standing) {
     fs_walk_lock();
     bool safe = is_safe_point(registers, standing);

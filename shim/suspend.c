@@ -28,6 +28,7 @@ enum {
     ASK_TIMES = 3,     /* a thread in opaque code is asked again so often */
     ASK_AGAIN_US = 50, /* after so long */
     PROMPT_US = 10,    /* one on a processor has mostly answered after 3 */
+    TRACER_MS = 100,
     DEAF_US = 1000,    /* no answer for so long: see what the thread is at */
     ANSWER_MS = 20,    /* one that is ready to run gets so long to be scheduled */
 };
@@ -60,8 +61,8 @@ int fs_suspend_signal(void) { return fs_load(&suspend.signo); }
 /* --- in the suspended thread ----------------------------------------------------------------- */
 
 static bool may_stop_here(const struct fs_thread *self, const greg_t *registers) {
-    return fs_stop_wanted(self) && self->state == FS_ATTACHED && !fs_is_busy(self) &&
-           !fs_is_opaque((uintptr_t)registers[REG_RIP]);
+    return fs_stop_wanted(self) && fs_load(&self->summoned) && self->state == FS_ATTACHED &&
+           !fs_is_busy(self) && !fs_is_opaque((uintptr_t)registers[REG_RIP]);
 }
 
 /* Sent by kill, sigqueue, a timer or another process, and neither blocked nor handled as far as the
@@ -409,39 +410,61 @@ static char task_state(int tid) {
     return name_end[2];
 }
 
-/* A debugger would stop the program at each signal that it is sent. */
-static bool is_traced(const struct fs_thread *self) {
+static bool has_tracer(int tid) {
     static const char field[] = "TracerPid:\t";
     char status[512]; /* it is among the first lines */
     const char *at =
-        fs_read_task(self->tid, "status", status, sizeof status) > 0 ? strstr(status, field) : NULL;
+        fs_read_task(tid, "status", status, sizeof status) > 0 ? strstr(status, field) : NULL;
     return at != NULL && at[sizeof field - 1] != '0';
 }
 
-/* Returns how many have an answer to give. */
-static unsigned ask(const struct fs_thread *self, int signo) {
+/* A debugger would stop the program at each signal that it is sent. None comes and lets the program go on
+ * much faster than this looks again. */
+static bool is_traced(const struct fs_thread *self) {
+    static struct {
+        int64_t until;
+        uint32_t generation;
+        bool is;
+    } known;
+    int64_t now = fs_now();
+    if (now >= known.until || known.generation != fs_generation()) {
+        known.is = has_tracer(self->tid);
+        known.generation = fs_generation();
+        known.until = now + TRACER_MS * FS_MSEC;
+    }
+    return known.is;
+}
+
+/* Returns false where the signal cannot be sent: RLIMIT_SIGPENDING is used up, or the thread has just ended. */
+static bool summon(struct fs_thread *thread, int signo) {
+    fs_store(&thread->summoned, true);
+    if (!has_answered(thread)) {
+        return true; /* an earlier fork: the signal is still on its way */
+    }
+    fs_store(&thread->asked, thread->asked + 1);
+    fs_store(&thread->sent, thread->sent + 1);
+    if (fs_signal_thread(thread->tid, signo)) {
+        return true;
+    }
+    fs_store(&thread->asked, thread->asked - 1);
+    fs_store(&thread->sent, thread->sent - 1);
+    fs_store(&thread->summoned, false);
+    return false;
+}
+
+/* One that sleeps in a system call which no hook saw (io_uring's, libaio's, or a call that blocking.def does
+ * not have) is left asleep: the signal could end it with EINTR. Returns how many have an answer to give. */
+static unsigned ask(const struct fs_thread *self, int signo, bool on_processors) {
     unsigned asked = 0;
     FS_EACH_THREAD (thread) {
-        /* One that sleeps in a system call which no hook saw (io_uring's, libaio's, or a call that
-         * blocking.def does not have) is left asleep: the signal could end it with EINTR. */
-        if (!runs_freely(thread, self) || fs_task_sleeps(thread->tid)) {
+        if (!runs_freely(thread, self) ||
+            (on_processors ? !fs_task_runs(thread->tid) : fs_task_sleeps(thread->tid))) {
             continue;
         }
         if (asked == 0 && is_traced(self)) {
             return 0;
         }
-        if (!has_answered(thread)) { /* an earlier fork: the signal is still on its way */
-            asked++;
-            continue;
-        }
-        fs_store(&thread->asked, thread->asked + 1);
-        fs_store(&thread->sent, thread->sent + 1);
-        if (fs_signal_thread(thread->tid, signo)) {
-            asked++;
-        } else { /* RLIMIT_SIGPENDING is used up, or the thread has just ended */
-            fs_store(&thread->asked, thread->asked - 1);
-            fs_store(&thread->sent, thread->sent - 1);
-        }
+        asked += summon(thread, signo);
     }
     return asked;
 }
@@ -450,38 +473,35 @@ static unsigned ask(const struct fs_thread *self, int signo) {
  * blocked ('S') give no answer for as long as they do; only one that is ready to run may yet. */
 static bool may_answer(const struct fs_thread *thread) { return task_state(thread->tid) == 'R'; }
 
-static bool all_have_answered(const struct fs_thread *self, bool waited_long) {
+static bool all_have_answered(bool waited_long) {
     FS_EACH_THREAD (thread) {
-        if (thread != self && !has_answered(thread) && !(waited_long && !may_answer(thread))) {
+        if (thread->summoned && !has_answered(thread) && !(waited_long && !may_answer(thread))) {
             return false;
         }
     }
     return true;
 }
 
-/* Where nobody looks at registers or counts who is parked, and a barrier says that the signal has arrived, there
- * is little to wait for: whoever has it runs our handler before any other instruction. Those on a processor
- * answer within microseconds. The others, of which there may be many to a processor, stand still already. */
-static bool signal_will_do(void) {
-    return !fs_stacks_matter() && !fs_event_wanted() && fs_loader_owner() == 0 && fs_membarrier();
+/* Who computes, and is on no processor, stands still already, and would need milliseconds to come to one and
+ * say so. It may come to one while the process is copied: the kernel's copy is that of one moment all the same,
+ * and the gate is closed to it. But where the user has named opaque modules, or wants to know who stood where, and
+ * while somebody has the dynamic linker's lock, all are asked. */
+static bool may_run_on(void) {
+    return fs_config.opaque[0] == '\0' && !fs_event_wanted() && fs_loader_owner() == 0;
 }
 
-static void await_those_that_run(const struct fs_thread *self) {
+static void await_those_on_processors(void) {
     int64_t until = fs_now() + PROMPT_US * FS_USEC;
-    while (!all_have_answered(self, false) && fs_now() < until) {
+    while (!all_have_answered(false) && fs_now() < until) {
         fs_cpu_relax();
     }
 }
 
-static void await_answers(const struct fs_thread *self) {
-    if (signal_will_do()) {
-        await_those_that_run(self);
-        return;
-    }
+static void await_answers(void) {
     int64_t start = fs_now();
     for (int64_t now = start; now < start + ANSWER_MS * FS_MSEC; now = fs_now()) {
         uint32_t seen = fs_world_progress_seen();
-        if (all_have_answered(self, now > start + DEAF_US * FS_USEC)) {
+        if (all_have_answered(now > start + DEAF_US * FS_USEC)) {
             return;
         }
         fs_world_await_progress(seen, start + ANSWER_MS * FS_MSEC);
@@ -490,20 +510,52 @@ static void await_answers(const struct fs_thread *self) {
 
 static bool any_went_on(const struct fs_thread *self) {
     FS_EACH_THREAD (thread) {
-        if (runs_freely(thread, self) && has_answered(thread)) {
+        if (thread->summoned && runs_freely(thread, self) && has_answered(thread)) {
             return true;
         }
     }
     return false;
 }
 
-void fs_suspend_running(const struct fs_thread *self) {
+/* True if there were any, but of threads that are parked. */
+static bool cancel_summons(void) {
+    bool any = false;
+    FS_EACH_THREAD (thread) {
+        if (thread->summoned && fs_load_acquire(&thread->state) != FS_SUSPENDED) {
+            fs_store(&thread->summoned, false);
+            any = true;
+        }
+    }
+    return any;
+}
+
+static void ask_all(const struct fs_thread *self) {
+    cancel_summons(); /* an earlier stop's: all have come */
     int signo = fs_suspend_signal();
-    for (unsigned times = 0; times < ASK_TIMES && ask(self, signo) != 0; times++) {
-        await_answers(self);
+    bool on_processors = may_run_on();
+    for (unsigned times = 0; times < ASK_TIMES && ask(self, signo, on_processors) != 0; times++) {
+        if (on_processors) {
+            await_those_on_processors();
+        } else {
+            await_answers();
+        }
         if (times + 1 == ASK_TIMES || !any_went_on(self)) {
             return;
         }
         fs_sleep(ASK_AGAIN_US * FS_USEC);
     }
+}
+
+/* Nobody will look at where a thread stands that comes to its handler from now on: it goes on. Pairs with
+ * park(): either that sees that it is too late, or we see that it is parked, and wake it. */
+static void dismiss_the_late(void) {
+    if (cancel_summons()) {
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+        fs_world_wake_dismissed();
+    }
+}
+
+void fs_suspend_running(const struct fs_thread *self) {
+    ask_all(self);
+    dismiss_the_late();
 }

@@ -44,6 +44,7 @@ enum {
     SPIN_US = 50,          /* a critical call is mostly over sooner than a sleep and a wake are */
     SPINS = 4,             /* each time that the gate is closed */
     PAUSES = 20,           /* between two looks */
+    SUSPECT_MS = 1,        /* one that may have what the stopper waits for looks so often */
 };
 
 /* --- the threads' side ----------------------------------------------------------------------- */
@@ -68,6 +69,17 @@ void fs_world_progress(void) {
  * forksafe cannot see, must not hang: nobody stays parked for longer than this. */
 static int64_t patience(void) { return (2 * (int64_t)fs_config.deadline_ms + 2000) * FS_MSEC; }
 
+/* Asleep inside the real fork, for a lock that nobody can see: malloc's. */
+static bool stopper_is_stuck(void) {
+    const struct fs_thread *stopper = fs_load(&fs_fork_page.stopper);
+    uintptr_t futex = stopper != NULL ? fs_task_futex(stopper->tid) : 0;
+    return futex != 0 && futex - (uintptr_t)&fs_fork_page >= sizeof fs_fork_page;
+}
+
+static bool is_dismissed(const struct fs_thread *thread) {
+    return thread->by_signal && !fs_load(&thread->summoned);
+}
+
 /* ATTACHED or DETACHED -> SUSPENDED -> back, when the world starts or the stopper lets us pass. */
 static void park(struct fs_thread *self, const void *registers, bool by_signal) {
     uint32_t before = self->state;
@@ -77,16 +89,22 @@ static void park(struct fs_thread *self, const void *registers, bool by_signal) 
     fs_store_release(&self->state, FS_SUSPENDED);
     fs_world_progress();
     __atomic_add_fetch(&fs_fork_page.parked, 1, __ATOMIC_SEQ_CST);
+    /* The stopper lets go who stands badly (release_unsafe), but has not looked at one that comes late. */
+    bool suspect = !by_signal && fs_stacks_matter() && fs_seems_to_interrupt();
     for (uint32_t stop; ((stop = fs_load_acquire(&fs_fork_page.stop)) & FS_STOPPED) != 0;) {
-        if (fs_load(&self->pass) != 0 || (self->depth != 0 && !fs_load(&self->hopeless))) {
+        if (fs_load(&self->pass) != 0 || (self->depth != 0 && !fs_load(&self->hopeless)) ||
+            is_dismissed(self)) {
             break;
         }
-        if (fs_now() >= give_up) {
-            fs_store(&self->pass, PASS_ALWAYS);
+        int64_t now = fs_now();
+        bool gives_up = now >= give_up;
+        if (gives_up || (suspect && stopper_is_stuck())) {
+            fs_store(&self->pass, gives_up ? PASS_ALWAYS : PASS_ONCE);
             fs_store(&world.marked, true);
             break;
         }
-        fs_futex_wait(&fs_fork_page.stop, stop, give_up, self->wake_bit);
+        int64_t look_again = suspect ? now + SUSPECT_MS * FS_MSEC : give_up;
+        fs_futex_wait(&fs_fork_page.stop, stop, look_again, self->wake_bit);
     }
     __atomic_sub_fetch(&fs_fork_page.parked, 1, __ATOMIC_SEQ_CST);
     fs_store(&self->state, before);
@@ -238,10 +256,27 @@ static void open_gate(void) {
     }
 }
 
+/* They look again. */
+static void wake_parked(uint32_t bits) {
+    change_stop();
+    fs_futex_wake(&fs_fork_page.stop, bits);
+}
+
 static void let_pass(struct fs_thread *thread) {
     fs_store(&thread->pass, PASS_ONCE);
-    change_stop();
-    fs_futex_wake(&fs_fork_page.stop, thread->wake_bit);
+    wake_parked(thread->wake_bit);
+}
+
+void fs_world_wake_dismissed(void) {
+    uint32_t bits = 0;
+    FS_EACH_THREAD (thread) {
+        if (fs_load_acquire(&thread->state) == FS_SUSPENDED && is_dismissed(thread)) {
+            bits |= thread->wake_bit;
+        }
+    }
+    if (bits != 0) {
+        wake_parked(bits);
+    }
 }
 
 uint32_t fs_world_progress_seen(void) {
@@ -402,8 +437,7 @@ static void publish_verdicts(void) {
         }
     }
     if (thawed && (fs_fork_page.stop & FS_STOPPED) != 0) {
-        change_stop();
-        fs_futex_wake(&fs_fork_page.stop, FS_ALL_BITS);
+        wake_parked(FS_ALL_BITS);
     }
 }
 
@@ -595,7 +629,8 @@ static unsigned release_unsafe(const struct fs_thread *self, int64_t deadline) {
     int loads = fs_loader_owner();
     FS_EACH_THREAD (thread) {
         uint32_t state = fs_load_acquire(&thread->state);
-        if (thread == self || state == FS_ATTACHED || fs_load(&thread->pass) != 0) {
+        if (thread == self || state == FS_ATTACHED || fs_load(&thread->pass) != 0 ||
+            (state == FS_SUSPENDED && is_dismissed(thread))) {
             continue;
         }
         if (!stands_badly(thread, state, loads)) {

@@ -76,11 +76,13 @@ static inline void fs_attach(struct fs_thread *self, uint32_t before) {
     }
 }
 
-/* Called by the suspend signal's handler: parks the caller, whose registers (greg_t[]) were these.
- */
+/* Called by the suspend signal's handler: parks the caller, whose registers (greg_t[]) were these, for as
+ * long as it is summoned. */
 void fs_suspend_here(struct fs_thread *self, const void *registers);
 /* True while the world is being stopped by another thread than the caller. */
 bool fs_stop_wanted(const struct fs_thread *self);
+/* For the forking thread: whoever the suspend signal has parked, and is not summoned any more, goes on. */
+void fs_world_wake_dismissed(void);
 /* Wakes the forking thread: a thread has parked or answered. */
 void fs_world_progress(void);
 /* For the forking thread: sleeps until there is progress beyond what it had `seen`, until a time at

@@ -1295,6 +1295,57 @@ static int handler_forks(const void *arg) {
     return hz_child(forks_in_handlers, NULL);
 }
 
+enum { ALLOCATORS = 6 };
+
+struct allocators {
+    struct hz_thread threads[ALLOCATORS];
+    struct hz_event stop;
+};
+
+static int allocate(void *arg) {
+    struct allocators *all = arg;
+    while (hz_seen(&all->stop) == 0) {
+        void *volatile memory = malloc(2000); /* else the compiler leaves both calls out */
+        free(memory);
+    }
+    return HZ_OK;
+}
+
+static int signal_allocators(void *arg) {
+    struct allocators *all = arg;
+    while (hz_seen(&all->stop) == 0) {
+        for (int i = 0; i < ALLOCATORS; i++) {
+            HZ_SETUP(pthread_kill(all->threads[i].id, SIGUSR1) == 0);
+        }
+        hz_sleep_us(200);
+    }
+    return HZ_OK;
+}
+
+/* More threads than processors: some are inside the handler, or kept from its lock, while they do not run.
+ * fork() needs the lock of malloc that these have. */
+static int handler_locks_over_malloc(const void *arg) {
+    enum { FORKS = 60 };
+    struct allocators all = {.stop = {0}};
+    struct hz_thread sender;
+    (void)arg;
+    handle(SIGUSR1, turn_in_handler);
+    hz_pair_init(&work, hz_mutex_lock, hz_mutex_unlock, &work_mutex);
+    for (int i = 0; i < ALLOCATORS; i++) {
+        hz_start(&all.threads[i], allocate, &all);
+    }
+    hz_start(&sender, signal_allocators, &all);
+    for (int i = 0; i < FORKS; i++) {
+        HZ_TRY(hz_child(hz_nothing, NULL));
+    }
+    hz_post(&all.stop);
+    HZ_TRY(hz_finish(&sender));
+    for (int i = 0; i < ALLOCATORS; i++) {
+        HZ_TRY(hz_finish(&all.threads[i]));
+    }
+    return handler_is.verdict;
+}
+
 /* ---- jumps out of what was interrupted ---- */
 
 static __thread volatile sig_atomic_t may_jump;
@@ -1866,6 +1917,8 @@ static const struct hazard hazards[] = {
     HAZARD_CHANCE("sig_profiled", profiled, NULL, EITHER, "SIGPROF at 1 kHz beside locks"),
     HAZARD_CHANCE("sig_handler_locks", handler_locks, NULL, RARELY,
                   "the handler of a busy thread takes a lock"),
+    HAZARD_PATIENT("sig_handler_locks_over_malloc", handler_locks_over_malloc, NULL, OK,
+                   "the handler that takes a lock has interrupted malloc, in threads that wait to run"),
     HAZARD_CHANCE("sig_handler_forks", handler_forks, NULL, RARELY,
                   "handlers fork in a busy thread, in one that locks, and in the middle of forks"),
     HAZARD_OF("sig_jump_out_of_read", jumps, &out_of_read, OK, "siglongjmp out of read"),

@@ -7,6 +7,7 @@
 #ifndef FS_FORKPAGE_H
 #define FS_FORKPAGE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "arch.h"
@@ -29,6 +30,7 @@ extern FS_HIDDEN struct fs_fork_page {
     uint32_t stop;         /* the stop word (world.h) */
     uint32_t stop_changes; /* while somebody may be asleep on it */
     uint32_t parked;       /* so many may */
+    bool marked;           /* what a stop makes of threads may stand in their records */
 
     struct fs_thread *stopper; /* set before the stop word, cleared after it */
     uint32_t progress;         /* counts parks, releases and answers; a futex */

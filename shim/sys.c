@@ -78,6 +78,10 @@ void fs_futex_wake(uint32_t *word, uint32_t bits) {
                 (long)bits);
 }
 
+void fs_futex_wake_some(uint32_t *word, int count) {
+    fs_syscall3(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, count);
+}
+
 void fs_futex_wake_one(int *word) {
     fs_syscall3(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1);
 }

@@ -29,6 +29,7 @@ unsigned fs_cpu_count(void);
  * a bit with `bits`. Returns early for any reason: callers look at the word again. */
 void fs_futex_wait(uint32_t *word, uint32_t expected, int64_t deadline, uint32_t bits);
 void fs_futex_wake(uint32_t *word, uint32_t bits);
+void fs_futex_wake_some(uint32_t *word, int count);
 #define FS_ALL_BITS UINT32_MAX
 /* Wakes one of those who wait there by glibc's own calls. */
 void fs_futex_wake_one(int *word);

@@ -27,7 +27,6 @@ static struct {
     unsigned cpus;        /* that this process may run on */
     int loader_outlasted; /* an owner_id: held ld.so's lock until a fork's deadline */
     uint32_t modes;       /* bits of the stop word that stay */
-    bool marked;          /* what a stop makes of threads may stand in their records */
     bool outstayed;       /* there was one that stood badly until a fork's deadline */
 } world;
 
@@ -76,6 +75,9 @@ static bool stopper_is_stuck(void) {
     return futex != 0 && futex - (uintptr_t)&fs_fork_page >= sizeof fs_fork_page;
 }
 
+/* The gate is open. Each wakes two others before it goes on: the forking thread has other things to do. */
+static void wake_branches(void) { fs_futex_wake_some(&fs_fork_page.stop, 2); }
+
 static bool is_dismissed(const struct fs_thread *thread) {
     return thread->by_signal && !fs_load(&thread->summoned);
 }
@@ -100,13 +102,16 @@ static void park(struct fs_thread *self, const void *registers, bool by_signal) 
         bool gives_up = now >= give_up;
         if (gives_up || (suspect && stopper_is_stuck())) {
             fs_store(&self->pass, gives_up ? PASS_ALWAYS : PASS_ONCE);
-            fs_store(&world.marked, true);
+            fs_store(&fs_fork_page.marked, true);
             break;
         }
         int64_t look_again = suspect ? now + SUSPECT_MS * FS_MSEC : give_up;
         fs_futex_wait(&fs_fork_page.stop, stop, look_again, self->wake_bit);
     }
-    __atomic_sub_fetch(&fs_fork_page.parked, 1, __ATOMIC_SEQ_CST);
+    uint32_t others = __atomic_sub_fetch(&fs_fork_page.parked, 1, __ATOMIC_SEQ_CST);
+    if (others != 0 && (fs_load(&fs_fork_page.stop) & FS_STOPPED) == 0) {
+        wake_branches();
+    }
     fs_store(&self->state, before);
     fs_compiler_barrier();
 }
@@ -252,7 +257,7 @@ static void close_gate(void) {
 static void open_gate(void) {
     __atomic_store_n(&fs_fork_page.stop, world.modes, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&fs_fork_page.parked, __ATOMIC_SEQ_CST) != 0) {
-        fs_futex_wake(&fs_fork_page.stop, FS_ALL_BITS);
+        wake_branches();
     }
 }
 
@@ -551,10 +556,10 @@ static void await_holders(uint32_t seen, unsigned busy, unsigned round, int64_t 
 
 /* What the last round, or the last stop, made of the threads is over. */
 static void forget_verdicts(void) {
-    if (!fs_load(&world.marked)) {
+    if (!fs_load(&fs_fork_page.marked)) {
         return;
     }
-    fs_store(&world.marked, false);
+    fs_store(&fs_fork_page.marked, false);
     FS_EACH_THREAD (thread) {
         fs_update(&thread->verdict, false);
         fs_update(&thread->pass, 0U);
@@ -570,7 +575,7 @@ enum drained { DRAINED, DRAINED_LATE, NOT_OUR_TURN };
 static enum drained drain_holders(const struct fs_thread *self, int64_t now, int64_t deadline,
                                   bool yields, bool closed) {
     int64_t slice = FIRST_SLICE_MS * FS_MSEC;
-    fs_store(&world.marked, true);
+    fs_store(&fs_fork_page.marked, true);
     for (unsigned chances = 0;; chances++, now = fs_now()) {
         if (!closed) {
             close_gate();
@@ -741,7 +746,7 @@ static bool all_stand_well(const struct fs_thread *self, int64_t deadline) {
  * Leaves the gate closed. */
 static bool all_sleep(const struct fs_thread *self) {
     if (fs_event_wanted() || fs_config.opaque[0] != '\0' || fs_loader_owner() != 0 ||
-        fs_load(&world.marked) || world.outstayed) {
+        fs_load(&fs_fork_page.marked) || world.outstayed) {
         return false;
     }
     close_gate();

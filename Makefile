@@ -16,8 +16,8 @@ SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 
 SHIM_CFLAGS = $(CFLAGS) -std=gnu11 $(WARNINGS) -D_GNU_SOURCE -fPIC -fvisibility=hidden \
 	-ftls-model=initial-exec -fno-strict-aliasing -MMD -MP
-SHIM_LDFLAGS = -shared -Wl,-soname,libforksafe.so -Wl,-z,relro -Wl,-z,now -Wl,-z,noseparate-code -Wl,-z,nodelete \
-	-Wl,-z,start-stop-visibility=hidden 	-Wl,--no-undefined -Wl,--version-script=$(BUILD)/exports.map
+SHIM_LDFLAGS = -shared -Wl,-soname,libforksafe.so -Wl,-z,norelro -Wl,-z,now -Wl,-z,noseparate-code -Wl,-z,nodelete \
+	-Wl,-z,start-stop-visibility=hidden -Wl,--no-undefined -Wl,--version-script=$(BUILD)/exports.map
 TEST_CFLAGS = -std=gnu11 -O2 -g $(WARNINGS) -pthread
 TEST_CXXFLAGS = -std=c++17 -O2 -g -Wall -Wextra -Werror -pthread
 

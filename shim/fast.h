@@ -166,14 +166,16 @@ static inline bool fs_fast_sem(const sem_t *sem, const struct fs_thread *self) {
            fs_load(&inside->generation) == self->generation;
 }
 
-static inline bool fs_fast_sem_becomes(sem_t *sem, uint64_t from, uint64_t to, int order) {
-    return fs_likely(__atomic_compare_exchange_n(&((struct fs_sem *)sem)->value_and_waiters, &from,
+static inline bool fs_fast_sem_becomes(sem_t *sem, uint64_t *from, uint64_t to, int order) {
+    return fs_likely(__atomic_compare_exchange_n(&((struct fs_sem *)sem)->value_and_waiters, from,
                                                  to, false, order, __ATOMIC_RELAXED));
 }
 
-/* As sem_wait() where the value is 1 and nobody waits (nptl/sem_waitcommon.c). */
+/* As sem_wait() where the value is not 0 (nptl/sem_waitcommon.c): mostly it is 1, and nobody waits. */
 static inline bool fs_fast_sem_take(sem_t *sem, int owner_id) {
-    if (!fs_fast_sem_becomes(sem, 1, 0, __ATOMIC_ACQUIRE)) {
+    uint64_t now = 1;
+    if (!fs_fast_sem_becomes(sem, &now, 0, __ATOMIC_ACQUIRE) &&
+        ((uint32_t)now == 0 || !fs_fast_sem_becomes(sem, &now, now - 1, __ATOMIC_ACQUIRE))) {
         return false;
     }
     fs_store(&((struct fs_sem *)sem)->holder, owner_id);
@@ -182,8 +184,9 @@ static inline bool fs_fast_sem_take(sem_t *sem, int owner_id) {
 
 /* As sem_post() where the value is 0 and nobody waits (nptl/sem_post.c). Whoever waits is left to glibc. */
 static inline bool fs_fast_sem_give(sem_t *sem) {
+    uint64_t now = 0;
     fs_store(&((struct fs_sem *)sem)->holder, 0);
-    return fs_fast_sem_becomes(sem, 0, 1, __ATOMIC_RELEASE);
+    return fs_fast_sem_becomes(sem, &now, 1, __ATOMIC_RELEASE);
 }
 
 /* True if pthread_cond_signal() and pthread_cond_broadcast() would find nobody to wake, and do nothing

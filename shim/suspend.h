@@ -59,10 +59,10 @@ bool fs_stacks_matter(void);
 /* The program is about to install a handler for `signo`. */
 void fs_program_handles(int signo);
 
-/* Asks every thread that runs and holds nothing to suspend itself, and waits for their answers, or
- * until it is clear that they cannot answer. Where no answer is needed beyond the signal, only those on a
- * processor are waited for: who is not has our handler before it, and may still be without an answer at the
- * next fork. Forking thread, world stopped. */
+/* Asks every thread that runs and holds nothing to suspend itself, and waits for their answers, or until it is
+ * clear that they cannot answer. Mostly only those on a processor are asked, and for an instant: who waits to run
+ * stands still as it is. Whoever has not parked when this returns is not parked by the signal during this stop.
+ * Forking thread, world stopped. */
 void fs_suspend_running(const struct fs_thread *self);
 
 #endif

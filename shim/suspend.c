@@ -28,7 +28,7 @@ enum {
     ASK_TIMES = 3,     /* a thread in opaque code is asked again so often */
     ASK_AGAIN_US = 50, /* after so long */
     PROMPT_US = 10,    /* one on a processor has mostly answered after 3 */
-    TRACER_MS = 100,
+    TRACER_MS = 100,   /* what is known of a debugger is known for so long */
     DEAF_US = 1000,    /* no answer for so long: see what the thread is at */
     ANSWER_MS = 20,    /* one that is ready to run gets so long to be scheduled */
 };

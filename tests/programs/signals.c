@@ -1917,8 +1917,9 @@ static const struct hazard hazards[] = {
     HAZARD_CHANCE("sig_profiled", profiled, NULL, EITHER, "SIGPROF at 1 kHz beside locks"),
     HAZARD_CHANCE("sig_handler_locks", handler_locks, NULL, RARELY,
                   "the handler of a busy thread takes a lock"),
-    HAZARD_PATIENT("sig_handler_locks_over_malloc", handler_locks_over_malloc, NULL, OK,
-                   "the handler that takes a lock has interrupted malloc, in threads that wait to run"),
+    HAZARD_PATIENT(
+        "sig_handler_locks_over_malloc", handler_locks_over_malloc, NULL, OK,
+        "the handler that takes a lock has interrupted malloc, in threads that wait to run"),
     HAZARD_CHANCE("sig_handler_forks", handler_forks, NULL, RARELY,
                   "handlers fork in a busy thread, in one that locks, and in the middle of forks"),
     HAZARD_OF("sig_jump_out_of_read", jumps, &out_of_read, OK, "siglongjmp out of read"),

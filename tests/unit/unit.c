@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -568,6 +569,45 @@ START_TEST(libc_is_opaque_and_the_heap_is_not) {
 }
 END_TEST
 
+static void *stay_asleep(void *tid) {
+    __atomic_store_n((int *)tid, fs_gettid(), __ATOMIC_RELEASE);
+    pause();
+    return NULL;
+}
+
+START_TEST(a_thread_runs_or_it_sleeps) {
+    int tid = 0;
+    pthread_t thread;
+    ck_assert_int_eq(pthread_create(&thread, NULL, stay_asleep, &tid), 0);
+    while (__atomic_load_n(&tid, __ATOMIC_ACQUIRE) == 0 || !fs_task_sleeps(tid)) {
+        sched_yield();
+    }
+    ck_assert(!fs_task_runs(tid));
+    ck_assert(fs_task_runs(fs_gettid()));
+    ck_assert_int_eq(pthread_cancel(thread), 0);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+}
+END_TEST
+
+static bool seemed_to_interrupt;
+
+static void look_back(int signo) {
+    (void)signo;
+    seemed_to_interrupt = fs_seems_to_interrupt();
+}
+
+START_TEST(a_handler_that_interrupts_libc_is_seen_from_within) {
+    fs_init_threads();
+    ck_assert(!fs_seems_to_interrupt());
+    struct sigaction action = {.sa_handler = look_back};
+    ck_assert_int_eq(sigaction(SIGUSR1, &action, NULL), 0);
+    ck_assert(fs_signal_thread(fs_gettid(), SIGUSR1)); /* by an instruction of our own */
+    ck_assert(!seemed_to_interrupt);
+    ck_assert_int_eq(raise(SIGUSR1), 0);
+    ck_assert(seemed_to_interrupt);
+}
+END_TEST
+
 static Suite *suite(void) {
     Suite *all = suite_create("forksafe");
     TCase *parts = tcase_create("parts");
@@ -600,6 +640,8 @@ static Suite *suite(void) {
     tcase_add_test(parts, json_escapes_and_grows);
     tcase_add_test(parts, text_is_cut_and_never_overflows);
     tcase_add_test(parts, libc_is_opaque_and_the_heap_is_not);
+    tcase_add_test(parts, a_thread_runs_or_it_sleeps);
+    tcase_add_test(parts, a_handler_that_interrupts_libc_is_seen_from_within);
     suite_add_tcase(all, parts);
     return all;
 }

@@ -105,8 +105,8 @@ void fs_detect_forced(void *object, uint8_t kind, const char *line) {
 }
 
 void fs_detect_begin(void) {
-    left.lock.word = 0; /* whoever was at the list has vanished */
-    left.origin = NULL;
+    fs_update(&left.lock.word, 0U); /* whoever was at the list has vanished */
+    fs_update(&left.origin, NULL);
     if (fs_config.mode == FS_MODE_DETECT || fs_config.watchdog_ms != 0 || left.count != 0) {
         fs_twins_install();
     }

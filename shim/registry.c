@@ -279,10 +279,12 @@ void fs_thread_end(struct fs_thread *self) {
     fs_signals_restore(saved);
 }
 
-void fs_identify(struct fs_thread *self) {
-    self->owner_id = fs_layout_own_id();
-    self->room = fs_fast_ways && self->owner_id == self->tid ? self->capacity : 0;
+static void identify_as(struct fs_thread *self, int owner_id) {
+    self->owner_id = owner_id;
+    self->room = fs_fast_ways && owner_id == self->tid ? self->capacity : 0;
 }
+
+void fs_identify(struct fs_thread *self) { identify_as(self, fs_layout_own_id()); }
 
 struct fs_thread *fs_thread_begin(struct fs_thread *thread) {
     thread->tid = fs_gettid();
@@ -485,13 +487,14 @@ bool fs_was_survivor(int owner_id, uint32_t generation) {
     return age > REMEMBERED || registry.survivors[generation % REMEMBERED] == owner_id;
 }
 
-void fs_registry_cut(struct fs_thread *survivor) {
+void fs_registry_cut(struct fs_thread *survivor, bool by_fork) {
     registry.survivors[registry.generation % REMEMBERED] = survivor->owner_id;
     registry.generation++;
     registry.pid = (int)fs_syscall0(SYS_getpid);
     registry.count = 1;
     survivor->generation = registry.generation;
     survivor->tid = fs_gettid();
+    identify_as(survivor, by_fork ? survivor->tid : fs_layout_own_id());
     survivor->owners = 1;
     vanished.pending = true;
 }

@@ -256,8 +256,8 @@ uintptr_t fs_task_futex(int tid);
 /* Held by the forking thread around the fork itself, so that the child finds the list whole. */
 void fs_registry_lock(void);
 void fs_registry_unlock(void);
-/* In the child: everybody but `survivor` has vanished. */
-void fs_registry_cut(struct fs_thread *survivor);
+/* In the child: everybody but `survivor` has vanished. `by_fork`: it was made by glibc's own fork. */
+void fs_registry_cut(struct fs_thread *survivor, bool by_fork);
 
 /* The handles of vanished threads, of this process and its ancestors. glibc gives their stacks, and
  * with them their handles, to new threads; such a handle is the new thread's until that is joined,

@@ -479,8 +479,7 @@ static void settle(struct fs_thread *vanished, const struct child *child) {
 
 void fs_repair_child(struct fs_thread *survivor, bool by_fork) {
     struct child child = {.survivor = survivor, .old_id = survivor->owner_id, .by_fork = by_fork};
-    fs_registry_cut(survivor);
-    fs_identify(survivor);
+    fs_registry_cut(survivor, by_fork);
     child.new_id = survivor->owner_id;
     bool alone = fs_vanished_next(NULL) == NULL; /* before the fork, too */
     if (!alone) {

@@ -139,15 +139,27 @@ static bool readable(const void *address) {
            -EFAULT;
 }
 
-static bool peek(void *to, const void *from, size_t bytes) {
+/* By tid: the process's own pid stands for its first thread, which may have ended. */
+static long copy_of_own(void *to, const void *from, size_t bytes) {
     struct iovec local = {.iov_base = to, .iov_len = bytes};
     struct iovec remote = {.iov_base = (void *)(uintptr_t)from, .iov_len = bytes};
-    /* By tid: the process's own pid stands for its first thread, which may have ended. */
-    long got = fs_syscall6(SYS_process_vm_readv, fs_gettid(), (long)&local, 1, (long)&remote, 1, 0);
+    return fs_syscall6(SYS_process_vm_readv, fs_gettid(), (long)&local, 1, (long)&remote, 1, 0);
+}
+
+static bool is_refused(long result) { return result == -ENOSYS || result == -EPERM; }
+
+bool fs_peek_tells(void) {
+    const void *const nowhere = (const void *)-4096L; /* the kernel's */
+    char byte;
+    return !is_refused(copy_of_own(&byte, nowhere, 1)) || !readable(nowhere);
+}
+
+static bool peek(void *to, const void *from, size_t bytes) {
+    long got = copy_of_own(to, from, bytes);
     if (got == (long)bytes) {
         return true;
     }
-    if (got != -ENOSYS && got != -EPERM) {
+    if (!is_refused(got)) {
         return false;
     }
     const char *first = from;

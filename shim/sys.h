@@ -62,6 +62,8 @@ void *fs_map_larger(void *old, size_t old_bytes, size_t bytes);
 
 /* Copies memory that may have been unmapped or freed. Returns false instead of crashing. */
 bool fs_peek(void *to, const void *from, size_t bytes);
+/* False where filters refuse all calls that tell what can be read: fs_peek() then tries, and may crash. */
+bool fs_peek_tells(void);
 /* In a child, from here to the same with false: the caller is the only thread, so that a page that could
  * be read once need not be asked about again. */
 void fs_peek_alone(bool alone);

@@ -11,6 +11,7 @@ SECONDS ?= 600
 
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Werror
 CFLAGS ?= -O2 -g
+OBJCOPY ?= objcopy
 comma := ,
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 
@@ -47,11 +48,11 @@ compiler:
 
 # A fork copies each mapping of a process, at 0.4 us, and at more than 1 where there are pages in it that were written.
 # So there are three: code with constants, data (with what is zero at first, and with what RELRO would cut off), and the
-# page that each fork writes. What a child writes is in one page.
+# page that each fork writes. What a child writes, where nobody has vanished, is in one page.
 $(LIBRARY): $(SHIM_OBJECTS) $(BUILD)/exports.map
 	@echo "  LD  $@"
-	@$(LD) -r -o $(BUILD)/shim.o $(SHIM_OBJECTS)
-	@objcopy --rename-section .bss=.data.zero,alloc,load,data,contents \
+	@$(CC) $(CFLAGS) -r -nostdlib -o $(BUILD)/shim.o $(SHIM_OBJECTS)
+	@$(OBJCOPY) --rename-section .bss=.data.zero,alloc,load,data,contents \
 		--set-section-alignment fs_child_state=4096 $(BUILD)/shim.o
 	@$(CC) $(SHIM_LDFLAGS) -o $@ $(BUILD)/shim.o
 

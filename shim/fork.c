@@ -12,7 +12,7 @@
 #include "sys.h"
 #include "world.h"
 
-/* In .bss, behind all else that is zero at first: the less the kernel has to cut it into pieces. */
+/* Alone in .bss (see the Makefile): a mapping of its own, as MADV_WIPEONFORK needs it. */
 struct fs_fork_page fs_fork_page __attribute__((common, aligned(FS_FORK_PAGE_BYTES)));
 _Static_assert(sizeof fs_fork_page <= FS_FORK_PAGE_BYTES, "it is one page");
 

@@ -199,8 +199,10 @@ uintptr_t fs_task_futex(int tid) {
     static const char prefix[] = "202 0x"; /* SYS_futex */
     char line[256];
     uintptr_t at = 0;
-    if (fs_read_task(tid, "syscall", line, sizeof line) > 0 &&
-        strncmp(line, prefix, sizeof prefix - 1) == 0) {
+    if (fs_read_task(tid, "syscall", line, sizeof line) <= 0) {
+        return FS_ANY_FUTEX;
+    }
+    if (strncmp(line, prefix, sizeof prefix - 1) == 0) {
         fs_parse_hex(line + sizeof prefix - 1, &at);
     }
     return at;
@@ -496,6 +498,7 @@ void fs_registry_cut(struct fs_thread *survivor, bool by_fork) {
     survivor->tid = fs_gettid();
     identify_as(survivor, by_fork ? survivor->tid : fs_layout_own_id());
     survivor->owners = 1;
+    fs_update(&survivor->pass, 0U);
     vanished.pending = true;
 }
 

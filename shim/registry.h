@@ -124,7 +124,7 @@ struct fs_thread {
 
     /* Between a parked thread and the forking one (world.c). */
     uint32_t wake_bit; /* its bit in futex wake-ups */
-    uint32_t pass;     /* set by the forking thread: go on, though the world is stopped; world.c */
+    uint32_t pass;     /* go on, though the world is stopped; set by itself, too; world.c */
     const void *registers; /* greg_t[] of where it stands; valid while SUSPENDED, like by_signal */
     bool by_signal;        /* parked by the suspend signal, not at the gate */
     bool summoned;         /* the suspend signal is to park it; by the forking thread */
@@ -248,9 +248,10 @@ long fs_read_task(int tid, const char *file, char *buffer, size_t size);
 void fs_thread_read_name(struct fs_thread *thread, int pid);
 /* True if the thread sleeps in a system call; false where /proc cannot be read. */
 bool fs_task_sleeps(int tid);
-/* True if the thread is on a processor at this moment. */
+/* True if the thread is on a processor at this moment; where the kernel does not tell, if it does not sleep. */
 bool fs_task_runs(int tid);
-/* The futex that the thread sleeps at; 0: none, or not known. */
+/* The futex that the thread sleeps at; 0: none; FS_ANY_FUTEX where /proc cannot be read. */
+#define FS_ANY_FUTEX UINTPTR_MAX
 uintptr_t fs_task_futex(int tid);
 
 /* Held by the forking thread around the fork itself, so that the child finds the list whole. */

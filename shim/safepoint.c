@@ -405,7 +405,7 @@ bool fs_seems_to_interrupt(void) {
     uintptr_t wanted = restorer();
     uintptr_t start = (uintptr_t)__builtin_frame_address(0);
     uintptr_t at = start & ~(sizeof words - 1); /* no piece reaches into another page */
-    if (!fs_peek_tells()) {
+    if (wanted == 0 || !fs_peek_tells()) {
         return false;
     }
     for (; at < start + FARTHEST && fs_peek(words, (const void *)at, sizeof words);

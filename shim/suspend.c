@@ -418,8 +418,7 @@ static bool has_tracer(int tid) {
     return at != NULL && at[sizeof field - 1] != '0';
 }
 
-/* A debugger would stop the program at each signal that it is sent. None comes and lets the program go on
- * much faster than this looks again. */
+/* A debugger would stop the program at each signal that it is sent. One that has only just come is overlooked. */
 static bool is_traced(const struct fs_thread *self) {
     static struct {
         int64_t until;
@@ -517,20 +516,17 @@ static bool any_went_on(const struct fs_thread *self) {
     return false;
 }
 
-/* True if there were any, but of threads that are parked. */
-static bool cancel_summons(void) {
-    bool any = false;
+/* But of those that are parked. */
+static void cancel_summons(void) {
     FS_EACH_THREAD (thread) {
         if (thread->summoned && fs_load_acquire(&thread->state) != FS_SUSPENDED) {
             fs_store(&thread->summoned, false);
-            any = true;
         }
     }
-    return any;
 }
 
 static void ask_all(const struct fs_thread *self) {
-    cancel_summons(); /* an earlier stop's: all have come */
+    cancel_summons(); /* an earlier stop's */
     int signo = fs_suspend_signal();
     bool on_processors = may_run_on();
     for (unsigned times = 0; times < ASK_TIMES && ask(self, signo, on_processors) != 0; times++) {
@@ -549,10 +545,9 @@ static void ask_all(const struct fs_thread *self) {
 /* Nobody will look at where a thread stands that comes to its handler from now on: it goes on. Pairs with
  * park(): either that sees that it is too late, or we see that it is parked, and wake it. */
 static void dismiss_the_late(void) {
-    if (cancel_summons()) {
-        __atomic_thread_fence(__ATOMIC_SEQ_CST);
-        fs_world_wake_dismissed();
-    }
+    cancel_summons();
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    fs_world_wake_dismissed();
 }
 
 void fs_suspend_running(const struct fs_thread *self) {

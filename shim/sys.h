@@ -60,9 +60,10 @@ void fs_unmap(void *memory, size_t bytes);
  * that. Returns NULL, with `old` as it was, where there is no memory. */
 void *fs_map_larger(void *old, size_t old_bytes, size_t bytes);
 
-/* Copies memory that may have been unmapped or freed. Returns false instead of crashing. */
+/* Copies memory that may have been unmapped or freed. Returns false instead of crashing, as long as
+ * fs_peek_tells(). */
 bool fs_peek(void *to, const void *from, size_t bytes);
-/* False where filters refuse all calls that tell what can be read: fs_peek() then tries, and may crash. */
+/* False where filters refuse all calls that tell what can be read. */
 bool fs_peek_tells(void);
 /* In a child, from here to the same with false: the caller is the only thread, so that a page that could
  * be read once need not be asked about again. */

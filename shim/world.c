@@ -3,7 +3,7 @@
  *   fs_world_stop
  *     drain_holders        close the gate, wait until nobody holds a lock; open it now and then,
  *                          since a holder may need somebody who is parked; give up at the deadline
- *     fs_suspend_running   the suspend signal for the threads that run outside any lock
+ *     fs_suspend_running   the suspend signal for the threads that run outside any lock, on a processor
  *     release_unsafe       a thread that turns out to be parked inside opaque code goes on
  *   (the fork)
  *   fs_world_start | fs_world_alone
@@ -43,7 +43,7 @@ enum {
     SPIN_US = 50,          /* a critical call is mostly over sooner than a sleep and a wake are */
     SPINS = 4,             /* each time that the gate is closed */
     PAUSES = 20,           /* between two looks */
-    SUSPECT_MS = 1,        /* one that may have what the stopper waits for looks so often */
+    FIRST_LOOK_MS = 1,     /* after so long a parked thread looks by itself; doubles */
 };
 
 /* --- the threads' side ----------------------------------------------------------------------- */
@@ -68,15 +68,26 @@ void fs_world_progress(void) {
  * forksafe cannot see, must not hang: nobody stays parked for longer than this. */
 static int64_t patience(void) { return (2 * (int64_t)fs_config.deadline_ms + 2000) * FS_MSEC; }
 
-/* Asleep inside the real fork, for a lock that nobody can see: malloc's. */
+/* Asleep inside the real fork, for a lock that nobody can see: malloc's. Where /proc cannot be read, asleep is
+ * enough. (While it runs, /proc is left alone: its child would inherit the descriptor.) */
 static bool stopper_is_stuck(void) {
     const struct fs_thread *stopper = fs_load(&fs_fork_page.stopper);
-    uintptr_t futex = stopper != NULL ? fs_task_futex(stopper->tid) : 0;
+    if (stopper == NULL || fs_task_runs(stopper->tid)) {
+        return false;
+    }
+    uintptr_t futex = fs_task_futex(stopper->tid);
     return futex != 0 && futex - (uintptr_t)&fs_fork_page >= sizeof fs_fork_page;
 }
 
-/* The gate is open. Each wakes two others before it goes on: the forking thread has other things to do. */
+/* The gate is open. Each wakes two others before it goes on: the forking thread has other things to do. (One that
+ * is woken, but gets no processor, delays the others until they look by themselves.) */
 static void wake_branches(void) { fs_futex_wake_some(&fs_fork_page.stop, 2); }
+
+/* The caller is in a handler that interrupted malloc, say, whose lock the fork takes. The stopper lets go who
+ * stands like that (release_unsafe), but has not looked at one that comes late. */
+static bool is_in_the_way(bool by_signal) {
+    return !by_signal && fs_stacks_matter() && stopper_is_stuck() && fs_seems_to_interrupt();
+}
 
 static bool is_dismissed(const struct fs_thread *thread) {
     return thread->by_signal && !fs_load(&thread->summoned);
@@ -85,28 +96,31 @@ static bool is_dismissed(const struct fs_thread *thread) {
 /* ATTACHED or DETACHED -> SUSPENDED -> back, when the world starts or the stopper lets us pass. */
 static void park(struct fs_thread *self, const void *registers, bool by_signal) {
     uint32_t before = self->state;
-    int64_t give_up = fs_now() + patience();
+    uint32_t seen = 0;
+    int64_t give_up = 0, slice = 0;
     self->registers = registers;
     self->by_signal = by_signal;
     fs_store_release(&self->state, FS_SUSPENDED);
     fs_world_progress();
     __atomic_add_fetch(&fs_fork_page.parked, 1, __ATOMIC_SEQ_CST);
-    /* The stopper lets go who stands badly (release_unsafe), but has not looked at one that comes late. */
-    bool suspect = !by_signal && fs_stacks_matter() && fs_seems_to_interrupt();
     for (uint32_t stop; ((stop = fs_load_acquire(&fs_fork_page.stop)) & FS_STOPPED) != 0;) {
         if (fs_load(&self->pass) != 0 || (self->depth != 0 && !fs_load(&self->hopeless)) ||
             is_dismissed(self)) {
             break;
         }
         int64_t now = fs_now();
-        bool gives_up = now >= give_up;
-        if (gives_up || (suspect && stopper_is_stuck())) {
-            fs_store(&self->pass, gives_up ? PASS_ALWAYS : PASS_ONCE);
+        if (stop != seen) { /* something goes on, or it is another fork */
+            seen = stop;
+            give_up = now + patience();
+            slice = FIRST_LOOK_MS * FS_MSEC;
+        } else if (now >= give_up || is_in_the_way(by_signal)) {
             fs_store(&fs_fork_page.marked, true);
+            fs_store(&self->pass, now >= give_up ? PASS_ALWAYS : PASS_ONCE);
             break;
         }
-        int64_t look_again = suspect ? now + SUSPECT_MS * FS_MSEC : give_up;
+        int64_t look_again = now + slice < give_up ? now + slice : give_up;
         fs_futex_wait(&fs_fork_page.stop, stop, look_again, self->wake_bit);
+        slice *= 2;
     }
     uint32_t others = __atomic_sub_fetch(&fs_fork_page.parked, 1, __ATOMIC_SEQ_CST);
     if (others != 0 && (fs_load(&fs_fork_page.stop) & FS_STOPPED) == 0) {
@@ -254,10 +268,16 @@ static void close_gate(void) {
     fs_fork_page.report.attempts++;
 }
 
-static void open_gate(void) {
+/* Returns whether there is anybody to wake. */
+static bool open_gate(void) {
     __atomic_store_n(&fs_fork_page.stop, world.modes, __ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&fs_fork_page.parked, __ATOMIC_SEQ_CST) != 0) {
-        wake_branches();
+    return __atomic_load_n(&fs_fork_page.parked, __ATOMIC_SEQ_CST) != 0;
+}
+
+/* For a while: a holder may need whoever is the last to have parked. */
+static void let_world_run(void) {
+    if (open_gate()) {
+        fs_futex_wake(&fs_fork_page.stop, FS_ALL_BITS);
     }
 }
 
@@ -592,7 +612,7 @@ static enum drained drain_holders(const struct fs_thread *self, int64_t now, int
             struct census census = count_holders(self);
             if (yields && census.forkers != 0) {
                 forget_verdicts();
-                open_gate();
+                let_world_run();
                 return NOT_OUR_TURN;
             }
             bool all_wait = chances >= CHANCES && census.busy == census.waiting;
@@ -606,7 +626,7 @@ static enum drained drain_holders(const struct fs_thread *self, int64_t now, int
             give_up_on_holders(self);
             return DRAINED_LATE;
         }
-        open_gate();
+        let_world_run();
         fs_sleep(slice < deadline - fs_now() ? slice : deadline - fs_now());
         slice = slice < LONGEST_SLICE_MS * FS_MSEC ? slice * 2 : slice;
     }
@@ -806,7 +826,9 @@ void fs_world_start(void) {
     fs_registry_unlock();
     if ((fs_fork_page.stop & FS_STOPPED) != 0) {
         forget_verdicts();
-        open_gate();
+        if (open_gate()) {
+            wake_branches();
+        }
     }
     fs_fork_page.stopper = NULL;
 }

@@ -123,8 +123,8 @@ struct fs_thread {
     bool opened_unseen; /* has called dlopen without an entry; set by itself (hooks/loader.c) */
 
     /* Between a parked thread and the forking one (world.c). */
-    uint32_t wake_bit; /* its bit in futex wake-ups */
-    uint32_t pass;     /* go on, though the world is stopped; set by itself, too; world.c */
+    uint32_t wake_bit;     /* its bit in futex wake-ups */
+    uint32_t pass;         /* go on, though the world is stopped; set by itself, too; world.c */
     const void *registers; /* greg_t[] of where it stands; valid while SUSPENDED, like by_signal */
     bool by_signal;        /* parked by the suspend signal, not at the gate */
     bool summoned;         /* the suspend signal is to park it; by the forking thread */

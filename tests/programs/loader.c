@@ -304,7 +304,7 @@ static const struct hazard hazards[] = {
     HAZARD("loader_constructor_forks", constructor_forks, OK, "fork in a library's constructor"),
     HAZARD("loader_constructor_stays", constructor_stays, OK,
            "another thread sleeps in a library's constructor"),
-    HAZARD_CHANCE("loader_constructor_threads", constructor_starts_threads, NULL, EITHER,
+    HAZARD_CHANCE("loader_constructor_threads", constructor_starts_threads, NULL, RARELY,
                   "a constructor in another thread starts a thread and joins it"),
 };
 HAZARD_MAIN(hazards)

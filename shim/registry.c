@@ -183,11 +183,7 @@ bool fs_task_sleeps(int tid) {
 
 /* Of each thread of the process there is a clock that goes on while the thread does (CPUCLOCK_PERTHREAD_MASK,
  * CPUCLOCK_SCHED: the kernel's include/linux/posix-timers.h). */
-static int64_t task_ran(int tid) {
-    struct timespec ran = {0};
-    fs_syscall2(SYS_clock_gettime, (int)(~(unsigned)tid << 3 | 6U), &ran);
-    return ran.tv_sec * INT64_C(1000000000) + ran.tv_nsec;
-}
+static int64_t task_ran(int tid) { return fs_clock((int)(~(unsigned)tid << 3 | 6U)); }
 
 bool fs_task_runs(int tid) {
     int64_t before = task_ran(tid);

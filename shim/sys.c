@@ -39,13 +39,16 @@ static int64_t count_looks(void) {
     return __atomic_add_fetch(&looks, 50 * FS_USEC, __ATOMIC_RELAXED);
 }
 
-int64_t fs_now(void) {
+int64_t fs_clock(int clock) {
     struct timespec now = {0};
     /* Not through libc: a preload that fakes the time would fake our deadlines too. */
-    if (fs_unlikely(fs_syscall2(SYS_clock_gettime, CLOCK_MONOTONIC, &now) != 0)) {
-        return count_looks();
-    }
+    fs_syscall2(SYS_clock_gettime, clock, &now);
     return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+int64_t fs_now(void) {
+    int64_t now = fs_clock(CLOCK_MONOTONIC);
+    return fs_likely(now != 0) ? now : count_looks();
 }
 
 unsigned fs_cpu_count(void) {
@@ -82,9 +85,7 @@ void fs_futex_wake_some(uint32_t *word, int count) {
     fs_syscall3(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, count);
 }
 
-void fs_futex_wake_one(int *word) {
-    fs_syscall3(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1);
-}
+void fs_futex_wake_one(int *word) { fs_futex_wake_some((uint32_t *)word, 1); }
 
 void fs_signal_handled(int signo) {
     __atomic_or_fetch(&fs_handled_signals, SIGNAL_BIT(signo), __ATOMIC_RELAXED);

@@ -19,6 +19,8 @@
 typedef uint64_t fs_sigset;
 
 int fs_gettid(void);
+/* In ns; 0 where the kernel refuses. */
+int64_t fs_clock(int clock);
 int64_t fs_now(void);
 void fs_sleep(int64_t ns);
 

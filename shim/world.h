@@ -2,9 +2,9 @@
  *
  * The forking thread sets the stop word. From then on a thread that holds nothing and is about to
  * take a lock or to enter a critical call parks (the gate); one that holds something goes on until
- * it holds nothing, and parks there. Threads that neither lock nor block get the suspend signal, mostly those
- * alone that are on a processor (suspend.h). Threads inside a blocking call are left asleep: on their way back they look at the
- * stop word and park. */
+ * it holds nothing, and parks there. Threads that neither lock nor block get the suspend signal,
+ * mostly those alone that are on a processor (suspend.h). Threads inside a blocking call are left
+ * asleep: on their way back they look at the stop word and park. */
 #ifndef FS_WORLD_H
 #define FS_WORLD_H
 

@@ -186,7 +186,7 @@ static int signals_expected(void) {
 static int suspended(const void *arg) {
     struct hz_thread thread;
     (void)arg;
-    if (sysconf(_SC_NPROCESSORS_ONLN) < 2) {
+    if (signals_expected() && sysconf(_SC_NPROCESSORS_ONLN) < 2) {
         return HZ_SKIP; /* nobody is on a processor beside the one that forks */
     }
     hz_start(&thread, computes, NULL);

@@ -250,15 +250,27 @@ static int constructor_stays(const void *arg) {
     return hz_finish(&thread);
 }
 
-static int runs(void *arg) {
+static int look_long(struct dl_phdr_info *module, size_t size, void *count) {
+    for (volatile int turns = 0; turns < 10000; turns++) {
+    }
+    return count_module(module, size, count);
+}
+
+static int iterates_slowly(void *arg) {
     (void)arg;
+    int count = 0;
+    for (int times = 0; times < 10; times++) {
+        dl_iterate_phdr(look_long, &count);
+    }
+    HZ_TRUE(count > 0);
     return HZ_OK;
 }
 
-/* The constructor needs a thread that must pass the gate while the constructor's own waits. */
+/* The constructor needs a thread that must pass the gate while the constructor's own waits; most of
+ * the time that thread has the lock that a child iterates with. */
 static void start_and_join(void) {
     struct hz_thread thread;
-    hz_start(&thread, runs, NULL);
+    hz_start(&thread, iterates_slowly, NULL);
     HZ_SETUP(hz_finish(&thread) == HZ_OK);
 }
 
@@ -304,7 +316,7 @@ static const struct hazard hazards[] = {
     HAZARD("loader_constructor_forks", constructor_forks, OK, "fork in a library's constructor"),
     HAZARD("loader_constructor_stays", constructor_stays, OK,
            "another thread sleeps in a library's constructor"),
-    HAZARD_CHANCE("loader_constructor_threads", constructor_starts_threads, NULL, RARELY,
+    HAZARD_CHANCE("loader_constructor_threads", constructor_starts_threads, NULL, HANGS,
                   "a constructor in another thread starts a thread and joins it"),
 };
 HAZARD_MAIN(hazards)

@@ -10,10 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "arch.h"
+#include "registry.h"
 #include "sys.h"
-
-struct fs_thread;
 
 struct fs_stop_report {
     unsigned parked;   /* at the gate or by the suspend signal */
@@ -27,7 +25,10 @@ struct fs_stop_report {
 
 enum { FS_FORK_PAGE_BYTES = 4096 };
 extern FS_HIDDEN struct fs_fork_page {
-    uint32_t stop;         /* the stop word (world.h) */
+    struct fs_stop_report report; /* of this stop, or of the last */
+
+    /* The stop word (world.h). Its place: see registry.h. */
+    _Alignas(FS_STOP_AT) uint32_t stop;
     uint32_t stop_changes; /* while somebody may be asleep on it */
     uint32_t parked;       /* so many may */
     bool marked;           /* what a stop makes of threads may stand in their records */
@@ -42,9 +43,8 @@ extern FS_HIDDEN struct fs_fork_page {
 
     struct fs_lock registry_lock; /* registry.c */
     struct fs_lock walk_lock;     /* safepoint.c */
-
-    struct fs_stop_report report; /* of this stop, or of the last */
 } fs_fork_page;
+_Static_assert(__builtin_offsetof(struct fs_fork_page, stop) == FS_STOP_AT, "see registry.h");
 
 /* True if there is anything in the stop word. */
 static inline bool fs_stop_is_set(void) { return fs_load(&fs_fork_page.stop) != 0; }

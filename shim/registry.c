@@ -21,27 +21,31 @@ __thread struct fs_thread *fs_self __attribute__((tls_model("initial-exec")));
 /* The record was given back: the last of this thread's locks go unrecorded. */
 static __thread bool ended __attribute__((tls_model("initial-exec")));
 
-enum { CHUNK_BYTES = 64 * 1024, REMEMBERED = 64 };
+enum { CHUNK_RECORDS = 17, CHUNK_BYTES = 16 * 1024, CHUNKS_MAPPED = 4, REMEMBERED = 64 };
 
+/* Four pages, so that its records stand at places that are the same in every chunk (registry.h). */
 struct chunk {
     struct chunk *next; /* older; never changes */
     uint32_t used;      /* records handed out so far; grows under the lock, read by walkers */
     struct fs_thread records[];
 };
-enum {
-    CHUNK_RECORDS = (CHUNK_BYTES - sizeof(struct chunk)) / sizeof(struct fs_thread),
-};
+_Static_assert(offsetof(struct chunk, records[CHUNK_RECORDS]) == CHUNK_BYTES, "no room is lost");
 
 /* The first one has room for the thread that there is at first: a program without others has no mapping more
  * for a fork to copy. */
-FS_CHILD_STATE static _Alignas(
-    struct fs_thread) char first_bytes[offsetof(struct chunk, records[1])];
+FS_CHILD_STATE static _Alignas(struct chunk) char first_bytes[offsetof(struct chunk, records[1])];
 static struct chunk *const first = (struct chunk *)first_bytes;
+
+/* Constants with addresses in them lie before the global offset table: so many more bytes move it to a place that is no
+ * record's (registry.h). */
+__attribute__((used)) static const void *const room_before_got[8] = {room_before_got};
 
 /* Guarded by fs_fork_page.registry_lock, a leaf: nothing is taken under it. */
 static struct {
     struct chunk *chunks; /* newest first; published with release, walked without the lock */
     struct fs_thread *free;
+    char *unused; /* chunks that are mapped, and their end */
+    char *unused_end;
     uint32_t generation; /* of this process; changes only in the child, where nobody else runs */
     uint32_t count;      /* live records */
     uint32_t serial;     /* for wake_bit */
@@ -72,18 +76,33 @@ static struct {
 
 /* --- records --------------------------------------------------------------------------------- */
 
-/* Aligned to its size, so that a record's address tells its chunk, but for the first one. */
-static struct chunk *map_chunk(void) {
-    char *memory = fs_map((size_t)2 * CHUNK_BYTES);
+/* Several at once, for a fork copies each mapping. Aligned to the size of a chunk, so that a record's address
+ * tells its chunk, but for the first one. */
+static void map_chunks(void) {
+    const size_t bytes = (size_t)CHUNKS_MAPPED * CHUNK_BYTES;
+    char *memory = fs_map(bytes + CHUNK_BYTES);
     if (memory == NULL) {
-        return NULL;
+        return;
     }
     size_t before = -(uintptr_t)memory % CHUNK_BYTES;
     if (before != 0) {
         fs_unmap(memory, before);
     }
-    fs_unmap(memory + before + CHUNK_BYTES, CHUNK_BYTES - before);
-    return (struct chunk *)(memory + before);
+    fs_unmap(memory + before + bytes, CHUNK_BYTES - before);
+    registry.unused = memory + before;
+    registry.unused_end = registry.unused + bytes;
+}
+
+static struct chunk *take_chunk(void) {
+    if (registry.unused == registry.unused_end) {
+        map_chunks();
+    }
+    if (registry.unused == registry.unused_end) {
+        return NULL;
+    }
+    struct chunk *chunk = (struct chunk *)registry.unused;
+    registry.unused += CHUNK_BYTES;
+    return chunk;
 }
 
 static const struct chunk *chunk_of(const struct fs_thread *record) {
@@ -100,7 +119,7 @@ static struct fs_thread *take_record(void) {
     }
     struct chunk *chunk = registry.chunks;
     if (chunk->used == (chunk == first ? 1 : CHUNK_RECORDS)) {
-        struct chunk *fresh = map_chunk();
+        struct chunk *fresh = take_chunk();
         if (fresh == NULL) {
             return NULL;
         }

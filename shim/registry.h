@@ -99,6 +99,17 @@ struct fs_waited {
 /* FS_INLINE_WAITS: a wait nests in another only where a signal handler waits. */
 enum { FS_INLINE_ENTRIES = 16, FS_INLINE_WAITS = 2, FS_NAME_MAX = 16 };
 
+/* What each lock touches: the first line of a record and the one of an entry, the stop word, and the slot of the global
+ * offset table that leads to fs_self. Two lines at the same place in their pages share a set of the first cache, and
+ * then a lock costs twice as much in some processes (AMD Zen; in others with the same addresses it does not). So records
+ * stand where neither of the other two does (tests/bench/count looks). */
+enum {
+    FS_LINE_BYTES = 64,
+    FS_RECORD_BYTES = 15 * FS_LINE_BYTES,
+    FS_ENTRIES_AT = 7 * FS_LINE_BYTES, /* in a record */
+    FS_STOP_AT = 2 * FS_LINE_BYTES,    /* in its page */
+};
+
 struct fs_thread {
     /* The hot path's line. Written by the thread itself; read by a forking thread that has set
      * world's stop word and run a membarrier, and by the child, where nothing moves. */
@@ -112,26 +123,26 @@ struct fs_thread {
     uint32_t wait_count; /* may exceed FS_INLINE_WAITS: the outer waits are then not recorded */
     int owner_id; /* what glibc writes into a lock that this thread owns: its tid, as glibc knows it:
                    * fs_identify() */
+    int vfork_child; /* the pid of its vfork's child; 0: none has changed its mask */
     uintptr_t detached_frame;
-    bool masks_suspend; /* the program believes that this thread blocks the suspend signal */
-    bool vfork_masks;   /* ... that its vfork's child does, which has this pid: */
-    int vfork_child;    /* 0: no such child has changed its mask */
     fs_sigset follows;  /* former suspend signals that its mask has still to have in it; set by the
                          * thread that names one, cleared by itself */
+    bool masks_suspend; /* the program believes that this thread blocks the suspend signal */
+    bool vfork_masks;   /* ... that its vfork's child does */
     bool wants_fork;    /* waits for its turn to fork; set by itself (fork.c) */
     bool walks;         /* has the lock of walks: of what it takes then no stack is recorded */
     bool opened_unseen; /* has called dlopen without an entry; set by itself (hooks/loader.c) */
 
     /* Between a parked thread and the forking one (world.c). */
+    bool by_signal;        /* parked by the suspend signal, not at the gate */
+    bool summoned;         /* the suspend signal is to park it; by the forking thread */
     uint32_t wake_bit;     /* its bit in futex wake-ups */
     uint32_t pass;         /* go on, though the world is stopped; set by itself, too; world.c */
     const void *registers; /* greg_t[] of where it stands; valid while SUSPENDED, like by_signal */
-    bool by_signal;        /* parked by the suspend signal, not at the gate */
-    bool summoned;         /* the suspend signal is to park it; by the forking thread */
-    uint32_t asked;        /* suspend signals sent; written by the forking thread */
-    uint32_t answered;     /* suspend signals handled; written by the thread */
-    uint32_t sent;         /* the same, each counted: tells ours from the program's; likewise */
-    uint32_t seen;
+    uint16_t asked;        /* suspend signals sent; written by the forking thread */
+    uint16_t answered;     /* suspend signals handled; written by the thread */
+    uint16_t sent;         /* the same, each counted: tells ours from the program's; likewise */
+    uint16_t seen;
     bool hopeless;           /* of no use to wait for; written by the forking thread */
     bool verdict;            /* the next value of `hopeless`, while it is worked out */
     bool behind_call;        /* waits for a libc lock that the forking thread has; likewise */
@@ -148,19 +159,25 @@ struct fs_thread {
         void *(*posix)(void *);
         int (*c11)(void *);
     } start;
-    void *argument;
+    union {
+        void *argument;
+        struct fs_thread *next_free; /* while the record is free */
+    };
     uint32_t owners; /* the creator until it knows the handle, and the thread itself */
     uint8_t exit_rounds;
     bool detached;          /* nobody will join it; under the registry's lock once it runs */
     char name[FS_NAME_MAX]; /* filled before a fork that forces its holds */
     uintptr_t stood_at;     /* likewise: its instruction pointer, or 0; only with FORKSAFE_REPORT */
 
-    struct fs_thread *next_free;
     struct fs_entry
         *retired; /* arrays outgrown, kept until the thread ends: a walker may read them */
     struct fs_wait waits[FS_INLINE_WAITS];
     struct fs_entry inline_entries[FS_INLINE_ENTRIES];
-};
+} __attribute__((aligned(FS_LINE_BYTES)));
+_Static_assert(sizeof(struct fs_thread) == FS_RECORD_BYTES &&
+                   __builtin_offsetof(struct fs_thread, detached_frame) < FS_LINE_BYTES &&
+                   __builtin_offsetof(struct fs_thread, inline_entries) == FS_ENTRIES_AT,
+               "FS_LINE_BYTES says why");
 
 /* The calling thread's record; NULL before it has one and after it gave it back. */
 extern FS_HIDDEN __thread struct fs_thread *fs_self __attribute__((tls_model("initial-exec")));

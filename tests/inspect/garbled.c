@@ -23,7 +23,7 @@ struct fs_inspect forksafe_inspect = {
     .stop = &stop,
     .fork_owner = &owner,
     .kind_names = names,
-    .registry = {&chunk, &generation, CHUNK, 0, 8, 16},
+    .registry = {&chunk, &generation, CHUNK, 0, 8, FS_LINE_BYTES},
     .mode_off = MODE_OFF,
     .kinds = FS_KIND_COUNT,
     .thread_bytes = sizeof(struct fs_thread),
@@ -77,7 +77,7 @@ static __attribute__((constructor)) void garble(void) {
     }
     memcpy(chunk, &chunk, sizeof chunk); /* the list goes round and round */
     *(uint32_t *)((char *)chunk + 8) = UINT32_MAX;
-    struct fs_thread *records = (struct fs_thread *)((char *)chunk + 16);
+    struct fs_thread *records = (struct fs_thread *)((char *)chunk + FS_LINE_BYTES);
     struct fs_thread *own = &records[number % 20];
     own->generation = 1;
     own->tid = (int)syscall(SYS_gettid);

@@ -91,7 +91,8 @@ static const char *const step_names[] = {
 static struct shared *shared;
 
 static struct {
-    int seconds, hang_limit_s, forks_per_s;
+    int seconds, hang_limit_s;
+    _Atomic int forks_per_s; // 0 once the program is at its end
     bool cooperative;
     unsigned long seed;
     const char *kinds;
@@ -949,14 +950,15 @@ static bool fork_is_due(struct self *s) {
         return atomic_load(&process.credits) > 0 && pick(s, 4) == 0 &&
                atomic_fetch_sub(&process.credits, 1) > 0;
     }
-    if (options.forks_per_s == 0) {
+    int rate = atomic_load(&options.forks_per_s);
+    if (rate == 0) {
         return false;
     }
     int64_t due = atomic_load(&process.next_fork), now = now_us();
     if (now < due) {
         return false;
     }
-    unsigned mean = 1000000 / (unsigned)options.forks_per_s;
+    unsigned mean = 1000000 / (unsigned)rate;
     int64_t next = pick(s, 4) == 0 ? now : now + pick(s, 2 * mean + mean / 2);
     return atomic_compare_exchange_strong(&process.next_fork, &due, next);
 }
@@ -1238,7 +1240,7 @@ static int run(int argc, char **argv) {
         churn(&s);
         reap();
     }
-    options.forks_per_s = 0;
+    atomic_store(&options.forks_per_s, 0);
     for (int i = 0; i < NWORKERS; i++) {
         worker_end(&s, i, false);
         beat();

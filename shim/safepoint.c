@@ -324,11 +324,12 @@ static inline __attribute__((always_inline)) void hold_depth(int change) {
     }
 }
 
-/* libunwind sets masks of its own, from which glibc takes SIGCANCEL: a cancellation that is pending,
- * where a handler walks in the middle of a call that may be cancelled, must not end the walk. */
+/* libunwind sets masks of its own, from which glibc takes SIGCANCEL: where a handler walks in the middle of
+ * a call that may be cancelled, no cancellation must end the walk. The type is changed, not the state:
+ * where glibc 2.36's pthread_setcancelstate() itself ends the thread, its result is not PTHREAD_CANCELED. */
 unsigned fs_walk_stack(const greg_t *registers, uintptr_t *stack, unsigned room) {
     int cancellation;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancellation);
+    pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &cancellation);
     fs_sigset saved = fs_signals_block();
     hold_depth(1);
     fs_walk_lock();
@@ -336,7 +337,7 @@ unsigned fs_walk_stack(const greg_t *registers, uintptr_t *stack, unsigned room)
     fs_walk_unlock();
     hold_depth(-1);
     fs_signals_restore(saved);
-    pthread_setcancelstate(cancellation, NULL);
+    pthread_setcanceltype(cancellation, NULL);
     return depth;
 }
 

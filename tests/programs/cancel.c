@@ -785,6 +785,45 @@ static int handler_holds(const void *arg) {
     return fork_beside_handler(spot, sleep_in_handler);
 }
 
+/* ---- in a signal handler, in the middle of a call that may be cancelled ---- */
+
+static pthread_mutex_t handlers_own;
+
+static void lock_for_long(int signo) {
+    (void)signo;
+    __atomic_store_n(&handler.inside, 1, __ATOMIC_SEQ_CST);
+    for (int64_t end = hz_now_ms(CLOCK_MONOTONIC) + LONG_MS; hz_now_ms(CLOCK_MONOTONIC) < end;) {
+        pthread_mutex_lock(&handlers_own);
+        pthread_mutex_unlock(&handlers_own);
+    }
+}
+
+/* glibc cancels the thread at any instruction then, wherever the handler is. */
+static int handler_locks(const void *arg) {
+    enum { TIMES = 20 };
+    struct sigaction action = {.sa_handler = lock_for_long};
+    set_up(arg);
+    HZ_SETUP(sigaction(SIGUSR1, &action, NULL) == 0);
+    for (int i = 0; i < TIMES; i++) {
+        struct victim victim = {.spot = arg, .when = ASLEEP};
+        void *result = NULL;
+        pthread_mutex_init(&handlers_own, NULL); /* the last thread may have left it locked */
+        handler.inside = 0;
+        HZ_IS(pthread_create(&victim.id, NULL, victim_main, &victim), 0);
+        await_asleep(&victim);
+        HZ_IS(pthread_kill(victim.id, SIGUSR1), 0);
+        while (__atomic_load_n(&handler.inside, __ATOMIC_SEQ_CST) == 0) {
+        }
+        hz_sleep_us(500);
+        HZ_IS(pthread_cancel(victim.id), 0);
+        HZ_IS(pthread_join(victim.id, &result), 0);
+        HZ_TRUE(result == PTHREAD_CANCELED);
+        HZ_IS(victim.cleaned, 2);
+        HZ_IS(victim.wrong, 0);
+    }
+    return unmake(arg);
+}
+
 /* ---- not to be cancelled ---- */
 
 static void write_pipe(void) { HZ_SETUP(write(on.pipe[1], "x", 1) == 1); }
@@ -1048,6 +1087,8 @@ static const struct hazard hazards[] = {
     HOLDS(join),
     HOLDS(cond_wait),
     HOLDS(aio_suspend),
+    {"cancel_handler_locks", handler_locks, &pause_spot, OK,
+     "a signal handler that locks, in the middle of a call that may be cancelled", "", 1},
     DISABLED("read", disabled_read),
     DISABLED("poll", disabled_poll),
     DISABLED("sem_wait", disabled_sem),

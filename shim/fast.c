@@ -166,6 +166,7 @@ int fs_fast_released(struct fs_thread *self, void *object, uint32_t slot, enum f
 }
 
 int fs_fast_wake(struct fs_thread *self, pthread_mutex_t *mutex, uint32_t slot) {
+    __atomic_store_n(&mutex->__data.__lock, 0, __ATOMIC_RELEASE);
     fs_futex_wake_one(&mutex->__data.__lock);
     return fs_fast_released(self, mutex, slot, FS_KIND_MUTEX);
 }

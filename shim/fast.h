@@ -55,14 +55,14 @@ static inline bool fs_fast_mutex_goes(const pthread_mutex_t *mutex, unsigned kin
             (kind != PTHREAD_MUTEX_RECURSIVE_NP || mutex->__data.__count == 1));
 }
 
-/* Sets it free (nptl/pthread_mutex_unlock.c). False if somebody waits, and is to be woken. */
+/* Sets it free (nptl/pthread_mutex_unlock.c). False if somebody waits, and is to be woken: fs_fast_wake() does both. */
 static inline bool fs_fast_mutex_give(pthread_mutex_t *mutex, unsigned kind) {
     if (fs_unlikely(kind == PTHREAD_MUTEX_RECURSIVE_NP)) {
         mutex->__data.__count = 0;
     }
     fs_store(&mutex->__data.__owner, 0);
     mutex->__data.__nusers--;
-    return fs_likely(__atomic_exchange_n(&mutex->__data.__lock, 0, __ATOMIC_RELEASE) == 1);
+    return fs_likely(__atomic_sub_fetch(&mutex->__data.__lock, 1, __ATOMIC_RELEASE) == 0);
 }
 
 /* __readers of a rwlock (nptl/pthread_rwlock_common.c): flags in the low bits, readers above. */
@@ -198,38 +198,33 @@ static inline bool fs_fast_nobody_waits(const pthread_cond_t *cond) {
 /* --- the record ------------------------------------------------------------------------------ */
 
 /* fs_enter_as() where there is room and no fork under way: the new entry. NULL: the depth is as it was.
- * (The frame may be a handler's that ran before the depth went up. It counts only for one that waits,
- * and that stores its own.) */
+ * The entry is filled before the depth goes up, its frame first: a signal handler that locks in between uses the
+ * same place, and leaves another frame there. That is looked at before the stop word is: whatever a fork makes of
+ * such an entry, its thread is not past the gate. */
 static inline struct fs_entry *fs_fast_enter(struct fs_thread *self, uint32_t slot, void *object,
                                              enum fs_kind kind, enum fs_phase phase,
                                              const void *caller) {
     struct fs_entry *entry = &self->entries[slot];
     fs_store_frame(&entry->frame);
     fs_compiler_barrier();
+    entry->object = object;
+    entry->caller = caller;
+    fs_store(&entry->what, FS_WHAT(kind, phase));
+    fs_compiler_barrier();
     fs_store(&self->depth, slot + 1);
     fs_compiler_barrier();
-    if (fs_unlikely(fs_stop_is_set())) {
+    if (fs_unlikely(!fs_is_frame(&entry->frame) || fs_stop_is_set())) {
         fs_store(&self->depth, slot);
         return NULL;
     }
-    entry->object = object;
-    entry->caller = caller;
-    fs_compiler_barrier(); /* `object` is written before the entry counts as more than reserved */
-    fs_store(&entry->what, FS_WHAT(kind, phase));
     return entry;
 }
 
-/* True if the entry is still the caller's newest, and for `object`: a signal handler that ran in
- * between may have released something below it, or forked. */
-static inline bool fs_fast_is_newest(const struct fs_thread *self, const struct fs_entry *entry,
-                                     uint32_t slot, const void *object) {
-    return fs_likely(entry->object == object && self->depth == slot + 1);
-}
-
-static inline void fs_fast_pop(struct fs_thread *self, struct fs_entry *entry, uint32_t slot) {
-    fs_store(&entry->phase, FS_RESERVED);
-    fs_compiler_barrier();
-    fs_store(&self->depth, slot);
+/* Where the lock is given back in more than one step, the entry says so meanwhile: between them the lock names
+ * no holder. Returns true. */
+static inline bool fs_fast_leave(struct fs_entry *entry) {
+    fs_store(&entry->phase, FS_RELEASING);
+    return true;
 }
 
 /* --- whole hooks ----------------------------------------------------------------------------- */
@@ -252,15 +247,13 @@ int fs_fast_wake(struct fs_thread *self, pthread_mutex_t *mutex, uint32_t slot);
     }
 
 /* The body of a hook that takes a lock. `known`: the fast way knows this one. `take`: true if it was
- * taken. `round`: a way round. */
+ * taken. `round`: a way round. A signal handler that runs in between may release something below the entry, or
+ * fork: then it is for `object` no longer. */
 #define FS_FAST_TAKE(kind, how, lock, known, take, round)                                          \
-    struct fs_thread *self = fs_self;                                                              \
-    if (fs_unlikely(self == NULL || !(known))) {                                                   \
-        return round(lock, FS_CALLER());                                                           \
-    }                                                                                              \
-    uint32_t slot = self->depth;                                                                   \
+    struct fs_thread *self = fs_fast_self;                                                         \
     struct fs_entry *entry = NULL;                                                                 \
-    if (fs_likely(slot < self->room)) {                                                            \
+    uint32_t slot = self->depth;                                                                   \
+    if (fs_likely(slot < self->room && (known))) {                                                 \
         entry = fs_fast_enter(self, slot, (void *)(uintptr_t)(lock), kind, how, FS_CALLER());      \
     }                                                                                              \
     if (fs_unlikely(entry == NULL)) {                                                              \
@@ -269,7 +262,7 @@ int fs_fast_wake(struct fs_thread *self, pthread_mutex_t *mutex, uint32_t slot);
     if (fs_unlikely(!(take))) {                                                                    \
         return round##_at(self, lock, slot);                                                       \
     }                                                                                              \
-    if (fs_unlikely(!fs_fast_is_newest(self, entry, slot, (void *)(uintptr_t)(lock)))) {           \
+    if (fs_unlikely(entry->object != (lock))) {                                                    \
         return fs_fast_taken(self, (void *)(uintptr_t)(lock), slot);                               \
     }                                                                                              \
     fs_store(&entry->phase, FS_HELD);                                                              \
@@ -277,34 +270,43 @@ int fs_fast_wake(struct fs_thread *self, pthread_mutex_t *mutex, uint32_t slot);
 
 /* ... that gives it back. `give`: true if it was given; else `otherwise` is returned. */
 #define FS_FAST_GIVE(kind, lock, known, give, otherwise, round)                                    \
-    struct fs_thread *self = fs_self;                                                              \
-    if (fs_unlikely(self == NULL)) {                                                               \
+    struct fs_thread *self = fs_fast_self;                                                         \
+    uint32_t depth = self->depth;                                                                  \
+    struct fs_entry *entry = &self->entries[depth - 1];                                            \
+    if (fs_unlikely(depth - 1 >= self->room || entry->object != (lock) || !(known))) {             \
         return round(lock);                                                                        \
     }                                                                                              \
-    uint32_t slot = self->depth - 1; /* wraps at depth 0 */                                        \
-    struct fs_entry *entry = &self->entries[slot];                                                 \
-    if (fs_unlikely(slot >= self->room || entry->object != (lock) || !(known))) {                  \
-        return round(lock);                                                                        \
-    }                                                                                              \
-    fs_store(&entry->phase, FS_RELEASING);                                                         \
     if (fs_unlikely(!(give))) {                                                                    \
         return otherwise;                                                                          \
     }                                                                                              \
-    if (fs_unlikely(!fs_fast_is_newest(self, entry, slot, (void *)(uintptr_t)(lock)))) {           \
-        return fs_fast_released(self, (void *)(uintptr_t)(lock), slot, kind);                      \
+    if (fs_unlikely(self->depth != depth)) {                                                       \
+        return fs_fast_released(self, (void *)(uintptr_t)(lock), depth - 1, kind);                 \
     }                                                                                              \
-    fs_fast_pop(self, entry, slot);                                                                \
+    fs_store(&self->depth, depth - 1);                                                             \
     return 0
 
+/* Nearly every mutex is a plain one. */
 #define FS_FAST_MUTEX_TAKE(how, mutex, round)                                                      \
-    unsigned kind = fs_fast_kind(mutex);                                                           \
+    unsigned kind = (unsigned)mutex->__data.__kind;                                                \
+    if (fs_likely(kind == PTHREAD_MUTEX_TIMED_NP)) {                                               \
+        FS_FAST_TAKE(FS_KIND_MUTEX, how, mutex, true,                                              \
+                     fs_fast_mutex_take(mutex, PTHREAD_MUTEX_TIMED_NP, self->owner_id), round);    \
+    }                                                                                              \
+    kind = fs_fast_kind(mutex);                                                                    \
     FS_FAST_TAKE(FS_KIND_MUTEX, how, mutex, fs_fast_mutex(kind),                                   \
                  fs_fast_mutex_take(mutex, kind, self->owner_id), round)
 
 #define FS_FAST_MUTEX_GIVE(mutex, round)                                                           \
-    unsigned kind = fs_fast_kind(mutex);                                                           \
+    unsigned kind = (unsigned)mutex->__data.__kind;                                                \
+    if (fs_likely(kind == PTHREAD_MUTEX_TIMED_NP)) {                                               \
+        FS_FAST_GIVE(FS_KIND_MUTEX, mutex, true,                                                   \
+                     fs_fast_leave(entry) && fs_fast_mutex_give(mutex, PTHREAD_MUTEX_TIMED_NP),    \
+                     fs_fast_wake(self, mutex, depth - 1), round);                                 \
+    }                                                                                              \
+    kind = fs_fast_kind(mutex);                                                                    \
     FS_FAST_GIVE(FS_KIND_MUTEX, mutex,                                                             \
                  fs_fast_mutex(kind) && fs_fast_mutex_goes(mutex, kind, self->owner_id),           \
-                 fs_fast_mutex_give(mutex, kind), fs_fast_wake(self, mutex, slot), round)
+                 fs_fast_leave(entry) && fs_fast_mutex_give(mutex, kind),                          \
+                 fs_fast_wake(self, mutex, depth - 1), round)
 
 #endif

@@ -68,6 +68,9 @@ static void settle_after_fork(const struct fs_thread *self, struct fs_entry *ent
     } else if (entry->kind == FS_KIND_RWLOCK_WRITE &&
                fs_was_survivor(fs_rwlock_writer(entry->object), fs_generation() - 1)) {
         fs_rwlock_rebuild(entry->object, 0, self->owner_id);
+    } else if (entry->kind == FS_KIND_SEMAPHORE &&
+               fs_was_survivor(fs_sem_holder(entry->object), fs_generation() - 1)) {
+        fs_sem_note_wait(entry->object, self->owner_id);
     }
 }
 
@@ -97,7 +100,7 @@ void fs_drop_entry(struct fs_thread *self, uint32_t slot) {
     if (top < self->capacity) {
         self->entries[slot] = self->entries[top];
         fs_compiler_barrier();
-        fs_store(&self->entries[top].phase, FS_RESERVED);
+        fs_store(&self->entries[top].object, NULL); /* whoever was at it finds that it has gone */
         fs_compiler_barrier();
         fs_store(&self->depth, top);
         return;

@@ -49,16 +49,33 @@ static inline __attribute__((always_inline)) void fs_note_frame(struct fs_thread
     }
 }
 
-/* Raises the depth, and parks first if a fork has closed the gate and the caller holds nothing.
- * The order is the whole protocol: depth up, then look at the stop word. Pairs with close_gate()
- * in world.c, which sets the word, runs a membarrier, then reads the depths. The frame comes first,
- * so that a handler that jumps away before the entry is filled leaves one that can be told. */
-static inline uint32_t fs_raise_depth(struct fs_thread *self) {
-    uint32_t slot = self->depth;
-    fs_note_frame(self, slot);
+/* Of the place at `slot`, which still says what it was last used for. */
+static inline __attribute__((always_inline)) void fs_reserve(struct fs_thread *self,
+                                                             uint32_t slot) {
+    if (fs_likely(slot < self->capacity)) {
+        fs_store(&self->entries[slot].phase, FS_RESERVED);
+        fs_store_frame(&self->entries[slot].frame);
+    }
     fs_compiler_barrier();
+}
+
+/* Raises the depth, over a place that is reserved. It is reserved first, so that a handler that jumps away
+ * before the entry is filled leaves one that can be told; and again, since a handler that locks in between uses
+ * the same place. */
+static inline __attribute__((always_inline)) void fs_raise_over(struct fs_thread *self,
+                                                                uint32_t slot) {
+    fs_reserve(self, slot);
     fs_store(&self->depth, slot + 1);
     fs_compiler_barrier();
+    fs_reserve(self, slot);
+}
+
+/* Raises the depth, and parks first if a fork has closed the gate and the caller holds nothing.
+ * The order is the whole protocol: depth up, then look at the stop word. Pairs with close_gate()
+ * in world.c, which sets the word, runs a membarrier, then reads the depths. */
+static inline uint32_t fs_raise_depth(struct fs_thread *self) {
+    uint32_t slot = self->depth;
+    fs_raise_over(self, slot);
     if (fs_unlikely(fs_stop_is_set())) {
         slot = fs_gate(self, fs_frame());
     }
@@ -99,14 +116,12 @@ static inline uint32_t fs_enter(struct fs_thread *self, void *object, enum fs_ki
 static inline uint32_t fs_enter_late(struct fs_thread *self, void *object, enum fs_kind kind,
                                      const void *caller) {
     uint32_t slot = self->depth;
-    fs_note_frame(self, slot);
-    fs_compiler_barrier();
-    fs_store(&self->depth, slot + 1);
+    fs_raise_over(self, slot);
     fs_store(&self->takes, self->takes + 1);
     if (fs_unlikely(slot >= self->capacity)) {
         fs_inventory_make_room(self);
         slot = self->depth;
-        fs_store(&self->depth, slot + 1);
+        fs_raise_over(self, slot);
         if (slot >= self->capacity) {
             return slot;
         }
@@ -140,8 +155,6 @@ static inline void fs_held(struct fs_thread *self, const void *object, uint32_t 
 
 static inline void fs_pop(struct fs_thread *self, uint32_t slot) {
     if (fs_likely(slot + 1 == self->depth)) {
-        fs_store(&self->entries[slot].phase, FS_RESERVED);
-        fs_compiler_barrier();
         fs_store(&self->depth, slot);
     } else {
         fs_drop_entry(self, slot);

@@ -18,6 +18,10 @@
 #include "world.h"
 
 __thread struct fs_thread *fs_self __attribute__((tls_model("initial-exec")));
+
+static const struct fs_thread nobody;
+__thread struct fs_thread *fs_fast_self __attribute__((tls_model("initial-exec"))) =
+    (struct fs_thread *)&nobody;
 /* The record was given back: the last of this thread's locks go unrecorded. */
 static __thread bool ended __attribute__((tls_model("initial-exec")));
 
@@ -291,6 +295,7 @@ void fs_thread_end(struct fs_thread *self) {
     fs_raise_depth(self); /* no fork while the record goes */
     fs_sigset saved = fs_signals_block();
     ended = true;
+    fs_fast_self = (struct fs_thread *)&nobody;
     fs_self = NULL;
     fs_thread_release(self);
     fs_signals_restore(saved);
@@ -317,6 +322,7 @@ struct fs_thread *fs_thread_begin(struct fs_thread *thread) {
         fs_thread_release(thread);
         return early;
     }
+    fs_fast_self = thread;
     note_exit(thread);
     fs_attach(thread, FS_ATTACHED);
     return thread;
@@ -332,6 +338,7 @@ static struct fs_thread *register_caller(void) {
         record->handle = pthread_self();
         record->state = FS_ATTACHED;
         fs_self = record;
+        fs_fast_self = record;
     }
     fs_registry_unlock();
     fs_signals_restore(saved);

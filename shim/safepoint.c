@@ -315,12 +315,15 @@ static unsigned walk_stack(const greg_t *registers, uintptr_t *stack, unsigned r
 
 /* With the lock of walks the caller must not park, in the hook of libunwind's own mutex: it counts as
  * a holder meanwhile. */
-static inline __attribute__((always_inline)) void hold_depth(int change) {
+static void hold_depth(void) {
     if (fs_self != NULL) {
-        fs_note_frame(fs_self, fs_self->depth);
-        fs_compiler_barrier();
-        fs_store(&fs_self->depth, fs_self->depth + (uint32_t)change);
-        fs_compiler_barrier();
+        fs_raise_over(fs_self, fs_self->depth);
+    }
+}
+
+static void let_depth_go(void) {
+    if (fs_self != NULL) {
+        fs_store(&fs_self->depth, fs_self->depth - 1);
     }
 }
 
@@ -331,11 +334,11 @@ unsigned fs_walk_stack(const greg_t *registers, uintptr_t *stack, unsigned room)
     int cancellation;
     pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &cancellation);
     fs_sigset saved = fs_signals_block();
-    hold_depth(1);
+    hold_depth();
     fs_walk_lock();
     unsigned depth = walk_stack(registers, stack, room);
     fs_walk_unlock();
-    hold_depth(-1);
+    let_depth_go();
     fs_signals_restore(saved);
     pthread_setcanceltype(cancellation, NULL);
     return depth;

@@ -164,11 +164,10 @@ static void stop_if_wanted(struct fs_thread *self) {
 /* The depth goes up, and then the orders are looked at: pairs with forget_verdicts() and
  * close_gate(). */
 static bool may_pass(struct fs_thread *self, uintptr_t frame) {
-    if (self->depth < self->capacity) {
-        self->entries[self->depth].frame = frame;
+    fs_raise_over(self, self->depth);
+    if (self->depth <= self->capacity) {
+        self->entries[self->depth - 1].frame = frame;
     }
-    fs_compiler_barrier();
-    fs_store(&self->depth, self->depth + 1);
     fs_compiler_barrier();
     if (self->depth > 1) {
         return true; /* it holds something, and has all the time */

@@ -39,8 +39,10 @@ static __attribute__((noinline)) int unlock(pthread_rwlock_t *rwlock) {
     FS_RELEASE(FS_KIND_RWLOCK_READ, rwlock, fs_real.pthread_rwlock_unlock(rwlock));
 }
 
+/* Somebody waits: until he is woken, the call is under way. */
 static __attribute__((noinline)) int unlock_at(struct fs_thread *self, pthread_rwlock_t *rwlock,
                                                uint32_t slot) {
+    fs_fast_leave(&self->entries[slot]);
     return fs_released(self, rwlock, slot, FS_KIND_RWLOCK_READ,
                        fs_real.pthread_rwlock_unlock(rwlock));
 }
@@ -67,14 +69,15 @@ FS_EXPORT int pthread_rwlock_trywrlock(pthread_rwlock_t *rwlock) {
                  fs_fast_write(rwlock, self->owner_id), try_write_lock);
 }
 
-static inline bool give(pthread_rwlock_t *rwlock, const struct fs_entry *entry, int owner_id) {
-    return entry->kind == FS_KIND_RWLOCK_READ ? fs_fast_read_give(rwlock)
-                                              : fs_fast_write_give(rwlock, owner_id);
+static inline bool give(pthread_rwlock_t *rwlock, struct fs_entry *entry, int owner_id) {
+    return entry->kind == FS_KIND_RWLOCK_READ
+               ? fs_fast_read_give(rwlock)
+               : fs_fast_leave(entry) && fs_fast_write_give(rwlock, owner_id);
 }
 
 FS_EXPORT int pthread_rwlock_unlock(pthread_rwlock_t *rwlock) {
     FS_FAST_GIVE(FS_KIND_RWLOCK_READ, rwlock, true, give(rwlock, entry, self->owner_id),
-                 unlock_at(self, rwlock, slot), unlock);
+                 unlock_at(self, rwlock, depth - 1), unlock);
 }
 
 /* --- the rest -------------------------------------------------------------------------------- */

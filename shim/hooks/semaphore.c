@@ -193,8 +193,9 @@ static inline bool is_callers(const sem_t *sem, const struct fs_thread *self) {
 }
 
 FS_EXPORT int sem_post(sem_t *sem) {
-    FS_FAST_GIVE(FS_KIND_SEMAPHORE, sem, is_callers(sem, self), fs_fast_sem_give(sem),
-                 post_at(self, sem, slot), post_slowly);
+    FS_FAST_GIVE(FS_KIND_SEMAPHORE, sem, is_callers(sem, self),
+                 fs_fast_leave(entry) && fs_fast_sem_give(sem), post_at(self, sem, depth - 1),
+                 post_slowly);
 }
 
 FS_EXPORT int sem_getvalue(sem_t *restrict sem, int *restrict value) {

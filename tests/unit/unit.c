@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -357,6 +358,204 @@ START_TEST(a_rwlock_taken_and_given_back_in_any_order_is_as_glibc_leaves_it) {
 }
 END_TEST
 
+/* --- a signal handler at every instruction ----------------------------------------------------- */
+
+/* The processor traps after each instruction while its trap flag is set (in handlers the kernel clears it). */
+#define TRAP_FLAG(operation)                                                                       \
+    __asm__ volatile("lea -128(%%rsp), %%rsp\n\tpushfq\n\t" operation                              \
+                     ", (%%rsp)\n\tpopfq\n\tlea 128(%%rsp), %%rsp" ::                              \
+                         : "cc", "memory")
+
+static pthread_mutex_t outer_mutex, handlers_mutex;
+static struct {
+    int at, count; /* the handler acts at this one of so many instructions */
+    void (*act)(void);
+    sigjmp_buf out;
+    bool in_child;
+} step;
+
+static void on_step(int signo) {
+    (void)signo;
+    if (++step.count == step.at) {
+        step.act();
+    }
+}
+
+static void lock_and_unlock(void) {
+    pthread_mutex_lock(&handlers_mutex);
+    pthread_mutex_unlock(&handlers_mutex);
+}
+static void release_outer(void) { pthread_mutex_unlock(&outer_mutex); }
+static void jump_out(void) { siglongjmp(step.out, 1); }
+static void fork_there(void) {
+    pid_t pid = fork();
+    if (pid == 0) {
+        step.in_child = true;
+        return;
+    }
+    int status = -1;
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_int_eq(status, 0);
+}
+
+/* `call` while `act` comes after its instruction number `at`. Returns false if there are not so many. */
+static bool stepped(int (*call)(void *), void *lock, int at, void (*act)(void)) {
+    step.at = at;
+    step.count = 0;
+    step.act = act;
+    if (sigsetjmp(step.out, 1) == 0) {
+        TRAP_FLAG("orq $0x100");
+        int error = call(lock);
+        TRAP_FLAG("andq $~0x100");
+        ck_assert_int_eq(error, 0);
+    }
+    return step.count >= at;
+}
+
+static bool holds_it_alone(struct fs_thread *self, const void *object) {
+    uint32_t slot = fs_find_entry(self, object); /* settles what a fork fell into the middle of */
+    return slot == 0 && self->depth == 1 && self->entries[0].phase == FS_HELD;
+}
+
+/* One of each kind that has a fast way. (C11's are mutexes.) */
+#define CALL(name, type)                                                                           \
+    static int name##_of(void *lock) { return name((type *)lock); }
+CALL(pthread_mutex_lock, pthread_mutex_t)
+CALL(pthread_mutex_trylock, pthread_mutex_t)
+CALL(pthread_mutex_unlock, pthread_mutex_t)
+CALL(pthread_rwlock_rdlock, pthread_rwlock_t)
+CALL(pthread_rwlock_tryrdlock, pthread_rwlock_t)
+CALL(pthread_rwlock_wrlock, pthread_rwlock_t)
+CALL(pthread_rwlock_unlock, pthread_rwlock_t)
+CALL(pthread_spin_lock, pthread_spinlock_t)
+CALL(pthread_spin_trylock, pthread_spinlock_t)
+CALL(pthread_spin_unlock, pthread_spinlock_t)
+CALL(sem_wait, sem_t)
+CALL(sem_trywait, sem_t)
+CALL(sem_post, sem_t)
+static pthread_mutex_t plain = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t recursive = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+static pthread_mutex_t errorcheck = PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;
+static pthread_rwlock_t a_rwlock = PTHREAD_RWLOCK_INITIALIZER;
+static pthread_spinlock_t a_spin;
+static sem_t used_as_lock;
+static const struct {
+    void *lock;
+    int (*take)(void *), (*give)(void *);
+} fast_pairs[] = {
+    {&plain, pthread_mutex_lock_of, pthread_mutex_unlock_of},
+    {&plain, pthread_mutex_trylock_of, pthread_mutex_unlock_of},
+    {&recursive, pthread_mutex_lock_of, pthread_mutex_unlock_of},
+    {&errorcheck, pthread_mutex_lock_of, pthread_mutex_unlock_of},
+    {&a_rwlock, pthread_rwlock_rdlock_of, pthread_rwlock_unlock_of},
+    {&a_rwlock, pthread_rwlock_tryrdlock_of, pthread_rwlock_unlock_of},
+    {&a_rwlock, pthread_rwlock_wrlock_of, pthread_rwlock_unlock_of},
+    {(void *)(uintptr_t)&a_spin, pthread_spin_lock_of, pthread_spin_unlock_of},
+    {(void *)(uintptr_t)&a_spin, pthread_spin_trylock_of, pthread_spin_unlock_of},
+    {&used_as_lock, sem_wait_of, sem_post_of},
+    {&used_as_lock, sem_trywait_of, sem_post_of},
+};
+enum { FAST_PAIRS = sizeof fast_pairs / sizeof fast_pairs[0] };
+
+/* False where the processor's flag is without effect: under valgrind. */
+static bool prepare_steps(void) {
+    struct sigaction action = {.sa_handler = on_step};
+    sigaction(SIGTRAP, &action, NULL);
+    fs_fast_init();
+    pthread_mutex_init(&outer_mutex, NULL);
+    pthread_mutex_init(&handlers_mutex, NULL);
+    pthread_spin_init(&a_spin, PTHREAD_PROCESS_PRIVATE);
+    sem_init(&used_as_lock, 0, 1);
+    for (int i = 0; i < 2; i++) { /* the second time it is known for a lock */
+        sem_wait(&used_as_lock);
+        sem_post(&used_as_lock);
+    }
+    pthread_rwlock_wrlock(&a_rwlock);
+    pthread_rwlock_unlock(&a_rwlock);
+    const char *preload = getenv("LD_PRELOAD");
+    return preload == NULL || strstr(preload, "vgpreload") == NULL;
+}
+
+START_TEST(a_handler_may_lock_and_release_at_every_instruction) {
+    struct fs_thread *self = fs_current();
+    void *lock = fast_pairs[_i].lock;
+    if (!prepare_steps()) {
+        return;
+    }
+    int at = 1;
+    for (bool more = true; more; at++) {
+        more = stepped(fast_pairs[_i].take, lock, at, lock_and_unlock);
+        ck_assert(holds_it_alone(self, lock));
+        more |= stepped(fast_pairs[_i].give, lock, at, lock_and_unlock);
+        ck_assert_uint_eq(self->depth, 0);
+
+        pthread_mutex_lock(&outer_mutex);
+        bool released = stepped(fast_pairs[_i].take, lock, at, release_outer);
+        ck_assert_uint_ne(fs_find_entry(self, lock), FS_NO_SLOT);
+        if (!released) {
+            pthread_mutex_unlock(&outer_mutex);
+        }
+        fast_pairs[_i].give(lock);
+        fs_prune(self, fs_frame());
+        ck_assert_uint_eq(self->depth, 0);
+        pthread_mutex_lock(&outer_mutex);
+        fast_pairs[_i].take(lock);
+        if (!stepped(fast_pairs[_i].give, lock, at, release_outer)) {
+            pthread_mutex_unlock(&outer_mutex);
+        }
+        fs_prune(self, fs_frame());
+        ck_assert_uint_eq(self->depth, 0);
+    }
+    ck_assert_int_gt(at, 20);
+}
+END_TEST
+
+START_TEST(a_handler_may_fork_at_every_instruction) {
+    struct fs_thread *self = fs_current();
+    void *lock = fast_pairs[_i].lock;
+    if (!prepare_steps()) {
+        return;
+    }
+    for (int at = 1; stepped(fast_pairs[_i].take, lock, at, fork_there); at++) {
+        ck_assert(holds_it_alone(self, lock));
+        ck_assert(fs_is_busy(self));
+        ck_assert_int_eq(fast_pairs[_i].give(lock), 0);
+        ck_assert_uint_eq(self->depth, 0);
+        if (step.in_child) {
+            _exit(0);
+        }
+        fast_pairs[_i].take(lock);
+        stepped(fast_pairs[_i].give, lock, at, fork_there);
+        ck_assert_uint_eq(self->depth, 0);
+        if (step.in_child) {
+            ck_assert_int_eq(fast_pairs[_i].take(lock), 0);
+            _exit(0);
+        }
+    }
+    ck_assert_int_eq(fast_pairs[_i].give(lock), 0);
+}
+END_TEST
+
+/* What the lock itself is left like is the program's affair. */
+START_TEST(a_handler_may_jump_out_at_every_instruction) {
+    struct fs_thread *self = fs_current();
+    if (!prepare_steps()) {
+        return;
+    }
+    for (int at = 1;; at++) {
+        pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+        bool jumped = stepped(pthread_mutex_lock_of, &mutex, at, jump_out);
+        fs_prune(self, (uintptr_t)__builtin_frame_address(0));
+        ck_assert_uint_le(self->depth, fs_layout_held_by(FS_KIND_MUTEX, &mutex, self));
+        ck_assert(jumped || self->depth == 1);
+        fs_forget(self, &mutex);
+        if (!jumped) {
+            break;
+        }
+    }
+}
+END_TEST
+
 /* --- layouts and repair ------------------------------------------------------------------------
  */
 
@@ -629,6 +828,9 @@ static Suite *suite(void) {
     tcase_add_test(parts, a_thread_that_always_holds_something_is_always_busy);
     tcase_add_test(parts, the_fast_ways_are_on_and_leave_what_glibc_leaves);
     tcase_add_test(parts, a_rwlock_taken_and_given_back_in_any_order_is_as_glibc_leaves_it);
+    tcase_add_loop_test(parts, a_handler_may_lock_and_release_at_every_instruction, 0, FAST_PAIRS);
+    tcase_add_loop_test(parts, a_handler_may_fork_at_every_instruction, 0, FAST_PAIRS);
+    tcase_add_test(parts, a_handler_may_jump_out_at_every_instruction);
     tcase_add_test(parts, layouts_are_what_the_real_functions_make);
     tcase_add_loop_test(parts, repair_frees_a_mutex_and_keeps_its_kind, 0,
                         (int)(sizeof mutex_kinds / sizeof *mutex_kinds));

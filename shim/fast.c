@@ -121,7 +121,7 @@ void fs_fast_init(void) {
 
 void fs_fast_off(void) {
     fs_fast_ways = false;
-    fs_self->room = 0;
+    fs_self->room = fs_self->mutex_room = 0;
 }
 
 /* --- the rare ends --------------------------------------------------------------------------- */

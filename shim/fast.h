@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdbool.h>
+#include <sys/single_threaded.h>
 
 #include "inventory.h"
 #include "layout.h"
@@ -33,6 +34,23 @@ static inline unsigned fs_fast_kind(const pthread_mutex_t *mutex) {
 }
 static inline bool fs_fast_mutex(unsigned kind) { return kind <= PTHREAD_MUTEX_ERRORCHECK_NP; }
 
+/* What glibc notes in a mutex that it has taken. */
+static inline void fs_fast_mutex_own(pthread_mutex_t *mutex, unsigned kind, int owner_id) {
+    if (fs_unlikely(kind == PTHREAD_MUTEX_RECURSIVE_NP)) {
+        mutex->__data.__count = 1;
+    }
+    fs_store(&mutex->__data.__owner, owner_id);
+    mutex->__data.__nusers++;
+}
+
+static inline void fs_fast_mutex_disown(pthread_mutex_t *mutex, unsigned kind) {
+    if (fs_unlikely(kind == PTHREAD_MUTEX_RECURSIVE_NP)) {
+        mutex->__data.__count = 0;
+    }
+    fs_store(&mutex->__data.__owner, 0);
+    mutex->__data.__nusers--;
+}
+
 /* As pthread_mutex_lock() where the mutex is free (nptl/pthread_mutex_lock.c); false where not. */
 static inline bool fs_fast_mutex_take(pthread_mutex_t *mutex, unsigned kind, int owner_id) {
     int free = 0;
@@ -40,11 +58,17 @@ static inline bool fs_fast_mutex_take(pthread_mutex_t *mutex, unsigned kind, int
                                                  __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))) {
         return false;
     }
-    if (fs_unlikely(kind == PTHREAD_MUTEX_RECURSIVE_NP)) {
-        mutex->__data.__count = 1;
+    fs_fast_mutex_own(mutex, kind, owner_id);
+    return true;
+}
+
+/* The same while the process has one thread. */
+static inline bool fs_fast_mutex_take_alone(pthread_mutex_t *mutex, unsigned kind, int owner_id) {
+    if (fs_unlikely(mutex->__data.__lock != 0)) {
+        return false;
     }
-    fs_store(&mutex->__data.__owner, owner_id);
-    mutex->__data.__nusers++;
+    fs_store(&mutex->__data.__lock, 1);
+    fs_fast_mutex_own(mutex, kind, owner_id);
     return true;
 }
 
@@ -57,12 +81,15 @@ static inline bool fs_fast_mutex_goes(const pthread_mutex_t *mutex, unsigned kin
 
 /* Sets it free (nptl/pthread_mutex_unlock.c). False if somebody waits, and is to be woken: fs_fast_wake() does both. */
 static inline bool fs_fast_mutex_give(pthread_mutex_t *mutex, unsigned kind) {
-    if (fs_unlikely(kind == PTHREAD_MUTEX_RECURSIVE_NP)) {
-        mutex->__data.__count = 0;
-    }
-    fs_store(&mutex->__data.__owner, 0);
-    mutex->__data.__nusers--;
+    fs_fast_mutex_disown(mutex, kind);
     return fs_likely(__atomic_sub_fetch(&mutex->__data.__lock, 1, __ATOMIC_RELEASE) == 0);
+}
+
+/* The same while the process has one thread. True, always. */
+static inline bool fs_fast_mutex_give_alone(pthread_mutex_t *mutex, unsigned kind) {
+    fs_fast_mutex_disown(mutex, kind);
+    fs_store(&mutex->__data.__lock, 0);
+    return true;
 }
 
 /* __readers of a rwlock (nptl/pthread_rwlock_common.c): flags in the low bits, readers above. */
@@ -247,15 +274,20 @@ int fs_fast_wake(struct fs_thread *self, pthread_mutex_t *mutex, uint32_t slot);
     }
 
 /* The body of a hook that takes a lock. `known`: the fast way knows this one. `take`: true if it was
- * taken. `round`: a way round. A signal handler that runs in between may release something below the entry, or
- * fork: then it is for `object` no longer. */
+ * taken. `round`: a way round. */
 #define FS_FAST_TAKE(kind, how, lock, known, take, round)                                          \
     struct fs_thread *self = fs_fast_self;                                                         \
-    struct fs_entry *entry = NULL;                                                                 \
     uint32_t slot = self->depth;                                                                   \
-    if (fs_likely(slot < self->room && (known))) {                                                 \
-        entry = fs_fast_enter(self, slot, (void *)(uintptr_t)(lock), kind, how, FS_CALLER());      \
+    if (fs_unlikely(slot >= self->room || !(known))) {                                             \
+        return round(lock, FS_CALLER());                                                           \
     }                                                                                              \
+    FS_FAST_TAKE_AT(kind, how, lock, take, round)
+
+/* ... from where there is room at `slot`. A signal handler that runs in between may release something below the
+ * entry, or fork: then it is for `lock` no longer. */
+#define FS_FAST_TAKE_AT(kind, how, lock, take, round)                                              \
+    struct fs_entry *entry =                                                                       \
+        fs_fast_enter(self, slot, (void *)(uintptr_t)(lock), kind, how, FS_CALLER());              \
     if (fs_unlikely(entry == NULL)) {                                                              \
         return round(lock, FS_CALLER());                                                           \
     }                                                                                              \
@@ -276,6 +308,9 @@ int fs_fast_wake(struct fs_thread *self, pthread_mutex_t *mutex, uint32_t slot);
     if (fs_unlikely(depth - 1 >= self->room || entry->object != (lock) || !(known))) {             \
         return round(lock);                                                                        \
     }                                                                                              \
+    FS_FAST_GIVE_AT(kind, lock, give, otherwise)
+
+#define FS_FAST_GIVE_AT(kind, lock, give, otherwise)                                               \
     if (fs_unlikely(!(give))) {                                                                    \
         return otherwise;                                                                          \
     }                                                                                              \
@@ -285,28 +320,72 @@ int fs_fast_wake(struct fs_thread *self, pthread_mutex_t *mutex, uint32_t slot);
     fs_store(&self->depth, depth - 1);                                                             \
     return 0
 
+/* --- mutexes ---------------------------------------------------------------------------------- */
+
+/* While the process has one thread, glibc takes and gives back a mutex without atomic instructions, and so do we:
+ * then `mutex_room` is 0. That ends with the first thread, for good, as it does in glibc. */
+static inline __attribute__((always_inline)) bool fs_fast_alone(struct fs_thread *self,
+                                                                uint32_t slot) {
+    if (slot >= self->room || self->mutex_room != 0) {
+        return false;
+    }
+    if (!__libc_single_threaded) {
+        self->mutex_room = self->room;
+        return false;
+    }
+    return true;
+}
+
+#define FS_FAST_MUTEX_TAKE_KIND(how, mutex, kind, round)                                           \
+    struct fs_thread *self = fs_fast_self;                                                         \
+    uint32_t slot = self->depth;                                                                   \
+    if (fs_unlikely(slot >= self->mutex_room)) {                                                   \
+        if (!fs_fast_alone(self, slot)) {                                                          \
+            return round(mutex, FS_CALLER());                                                      \
+        }                                                                                          \
+        FS_FAST_TAKE_AT(FS_KIND_MUTEX, how, mutex,                                                 \
+                        fs_fast_mutex_take_alone(mutex, kind, self->owner_id), round);             \
+    }                                                                                              \
+    FS_FAST_TAKE_AT(FS_KIND_MUTEX, how, mutex, fs_fast_mutex_take(mutex, kind, self->owner_id),    \
+                    round)
+
+#define FS_FAST_MUTEX_GIVE_KIND(mutex, kind, round)                                                \
+    struct fs_thread *self = fs_fast_self;                                                         \
+    uint32_t depth = self->depth;                                                                  \
+    struct fs_entry *entry = &self->entries[depth - 1];                                            \
+    bool alone = fs_unlikely(depth - 1 >= self->mutex_room);                                       \
+    if (fs_unlikely((alone && !fs_fast_alone(self, depth - 1)) || entry->object != (mutex) ||      \
+                    !fs_fast_mutex_goes(mutex, kind, self->owner_id))) {                           \
+        return round(mutex);                                                                       \
+    }                                                                                              \
+    if (alone) {                                                                                   \
+        FS_FAST_GIVE_AT(FS_KIND_MUTEX, mutex,                                                      \
+                        fs_fast_leave(entry) && fs_fast_mutex_give_alone(mutex, kind), 0);         \
+    }                                                                                              \
+    FS_FAST_GIVE_AT(FS_KIND_MUTEX, mutex, fs_fast_leave(entry) && fs_fast_mutex_give(mutex, kind), \
+                    fs_fast_wake(self, mutex, depth - 1))
+
 /* Nearly every mutex is a plain one. */
 #define FS_FAST_MUTEX_TAKE(how, mutex, round)                                                      \
     unsigned kind = (unsigned)mutex->__data.__kind;                                                \
     if (fs_likely(kind == PTHREAD_MUTEX_TIMED_NP)) {                                               \
-        FS_FAST_TAKE(FS_KIND_MUTEX, how, mutex, true,                                              \
-                     fs_fast_mutex_take(mutex, PTHREAD_MUTEX_TIMED_NP, self->owner_id), round);    \
+        FS_FAST_MUTEX_TAKE_KIND(how, mutex, PTHREAD_MUTEX_TIMED_NP, round);                        \
     }                                                                                              \
     kind = fs_fast_kind(mutex);                                                                    \
-    FS_FAST_TAKE(FS_KIND_MUTEX, how, mutex, fs_fast_mutex(kind),                                   \
-                 fs_fast_mutex_take(mutex, kind, self->owner_id), round)
+    if (!fs_fast_mutex(kind)) {                                                                    \
+        return round(mutex, FS_CALLER());                                                          \
+    }                                                                                              \
+    FS_FAST_MUTEX_TAKE_KIND(how, mutex, kind, round)
 
 #define FS_FAST_MUTEX_GIVE(mutex, round)                                                           \
     unsigned kind = (unsigned)mutex->__data.__kind;                                                \
     if (fs_likely(kind == PTHREAD_MUTEX_TIMED_NP)) {                                               \
-        FS_FAST_GIVE(FS_KIND_MUTEX, mutex, true,                                                   \
-                     fs_fast_leave(entry) && fs_fast_mutex_give(mutex, PTHREAD_MUTEX_TIMED_NP),    \
-                     fs_fast_wake(self, mutex, depth - 1), round);                                 \
+        FS_FAST_MUTEX_GIVE_KIND(mutex, PTHREAD_MUTEX_TIMED_NP, round);                             \
     }                                                                                              \
     kind = fs_fast_kind(mutex);                                                                    \
-    FS_FAST_GIVE(FS_KIND_MUTEX, mutex,                                                             \
-                 fs_fast_mutex(kind) && fs_fast_mutex_goes(mutex, kind, self->owner_id),           \
-                 fs_fast_leave(entry) && fs_fast_mutex_give(mutex, kind),                          \
-                 fs_fast_wake(self, mutex, depth - 1), round)
+    if (!fs_fast_mutex(kind)) {                                                                    \
+        return round(mutex);                                                                       \
+    }                                                                                              \
+    FS_FAST_MUTEX_GIVE_KIND(mutex, kind, round)
 
 #endif

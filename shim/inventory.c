@@ -27,6 +27,7 @@ static bool grow(struct fs_thread *self) {
     fs_store_release(&self->entries, grown);
     fs_store_release(&self->capacity, capacity);
     self->room = self->room != 0 ? capacity : 0;
+    self->mutex_room = self->mutex_room != 0 ? capacity : 0;
     if (old != self->inline_entries) {
         *(struct retired *)old = (struct retired){self->retired, old_bytes};
         self->retired = old;

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/single_threaded.h>
 #include <sys/syscall.h>
 
 #include "config.h"
@@ -52,7 +53,7 @@ static struct {
     char *unused_end;
     uint32_t generation; /* of this process; changes only in the child, where nobody else runs */
     uint32_t count;      /* live records */
-    uint32_t serial;     /* for wake_bit */
+    uint32_t serial;     /* for wake_index */
     int pid;
     int survivors[REMEMBERED]; /* owner_id, in each generation, of the thread that forked the next
                                 */
@@ -142,9 +143,9 @@ static void clear_record(struct fs_thread *record) {
     memset(record, 0, sizeof *record);
     record->entries = record->inline_entries;
     record->capacity = FS_INLINE_ENTRIES;
-    record->room = fs_fast_ways ? FS_INLINE_ENTRIES : 0;
+    record->room = record->mutex_room = fs_fast_ways ? FS_INLINE_ENTRIES : 0;
     record->state = FS_DETACHED; /* touches nothing until it runs */
-    record->wake_bit = UINT32_C(1) << (registry.serial++ % 32);
+    record->wake_index = registry.serial++ % 32;
 }
 
 static void gather_vanished(void);
@@ -304,6 +305,7 @@ void fs_thread_end(struct fs_thread *self) {
 static void identify_as(struct fs_thread *self, int owner_id) {
     self->owner_id = owner_id;
     self->room = fs_fast_ways && owner_id == self->tid ? self->capacity : 0;
+    self->mutex_room = __libc_single_threaded ? 0 : self->room;
 }
 
 void fs_identify(struct fs_thread *self) { identify_as(self, fs_layout_own_id()); }

@@ -123,7 +123,7 @@ struct fs_thread {
     uint32_t wait_count; /* may exceed FS_INLINE_WAITS: the outer waits are then not recorded */
     int owner_id; /* what glibc writes into a lock that this thread owns: its tid, as glibc knows it:
                    * fs_identify() */
-    int vfork_child; /* the pid of its vfork's child; 0: none has changed its mask */
+    uint32_t mutex_room; /* as `room`, of mutexes: 0, too, while the process has one thread */
     uintptr_t detached_frame;
     fs_sigset follows;  /* former suspend signals that its mask has still to have in it; set by the
                          * thread that names one, cleared by itself */
@@ -136,7 +136,8 @@ struct fs_thread {
     /* Between a parked thread and the forking one (world.c). */
     bool by_signal;        /* parked by the suspend signal, not at the gate */
     bool summoned;         /* the suspend signal is to park it; by the forking thread */
-    uint32_t wake_bit;     /* its bit in futex wake-ups */
+    uint8_t wake_index;    /* its bit in futex wake-ups: fs_wake_bit() */
+    int vfork_child;       /* the pid of its vfork's child; 0: none has changed its mask */
     uint32_t pass;         /* go on, though the world is stopped; set by itself, too; world.c */
     const void *registers; /* greg_t[] of where it stands; valid while SUSPENDED, like by_signal */
     uint16_t asked;        /* suspend signals sent; written by the forking thread */
@@ -178,6 +179,10 @@ _Static_assert(sizeof(struct fs_thread) == FS_RECORD_BYTES &&
                    __builtin_offsetof(struct fs_thread, detached_frame) < FS_LINE_BYTES &&
                    __builtin_offsetof(struct fs_thread, inline_entries) == FS_ENTRIES_AT,
                "FS_LINE_BYTES says why");
+
+static inline uint32_t fs_wake_bit(const struct fs_thread *thread) {
+    return UINT32_C(1) << thread->wake_index;
+}
 
 /* The calling thread's record; NULL before it has one and after it gave it back. */
 extern FS_HIDDEN __thread struct fs_thread *fs_self __attribute__((tls_model("initial-exec")));

@@ -119,7 +119,7 @@ static void park(struct fs_thread *self, const void *registers, bool by_signal) 
             break;
         }
         int64_t look_again = now + slice < give_up ? now + slice : give_up;
-        fs_futex_wait(&fs_fork_page.stop, stop, look_again, self->wake_bit);
+        fs_futex_wait(&fs_fork_page.stop, stop, look_again, fs_wake_bit(self));
         slice *= 2;
     }
     uint32_t others = __atomic_sub_fetch(&fs_fork_page.parked, 1, __ATOMIC_SEQ_CST);
@@ -288,14 +288,14 @@ static void wake_parked(uint32_t bits) {
 
 static void let_pass(struct fs_thread *thread) {
     fs_store(&thread->pass, PASS_ONCE);
-    wake_parked(thread->wake_bit);
+    wake_parked(fs_wake_bit(thread));
 }
 
 void fs_world_wake_dismissed(void) {
     uint32_t bits = 0;
     FS_EACH_THREAD (thread) {
         if (fs_load_acquire(&thread->state) == FS_SUSPENDED && is_dismissed(thread)) {
-            bits |= thread->wake_bit;
+            bits |= fs_wake_bit(thread);
         }
     }
     if (bits != 0) {

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/single_threaded.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -294,9 +295,29 @@ END_TEST
 
 /* --- the fast ways --------------------------------------------------------------------------- */
 
+static void *do_nothing(void *unused) { return unused; }
+
+/* glibc has other ways while there has been one thread only, and so have we. (With CK_FORK=no an earlier test has made
+ * another.) */
+static bool is_alone(void) {
+    struct fs_thread *self = fs_current();
+    ck_assert_uint_eq(self->mutex_room, __libc_single_threaded ? 0 : self->room);
+    return __libc_single_threaded;
+}
+
+static void be_alone(bool alone) {
+    pthread_t thread;
+    fs_fast_init();
+    ck_assert(is_alone() || getenv("CK_FORK") != NULL);
+    if (!alone) {
+        pthread_create(&thread, NULL, do_nothing, NULL);
+        pthread_join(thread, NULL);
+    }
+}
+
 START_TEST(the_fast_ways_are_on_and_leave_what_glibc_leaves) {
     struct fs_thread *self = fs_current();
-    fs_fast_init();
+    be_alone(_i == 1);
     ck_assert(fs_fast_ways);
     ck_assert_uint_eq(self->room, self->capacity);
     static const int kinds[] = {PTHREAD_MUTEX_TIMED_NP, PTHREAD_MUTEX_RECURSIVE_NP,
@@ -324,6 +345,7 @@ START_TEST(the_fast_ways_are_on_and_leave_what_glibc_leaves) {
         }
     }
     ck_assert_uint_eq(self->depth, 0);
+    ck_assert(is_alone() == (_i == 1) || getenv("CK_FORK") != NULL);
 }
 END_TEST
 
@@ -458,10 +480,10 @@ static const struct {
 enum { FAST_PAIRS = sizeof fast_pairs / sizeof fast_pairs[0] };
 
 /* False where the processor's flag is without effect: under valgrind. */
-static bool prepare_steps(void) {
+static bool prepare_steps(bool alone) {
     struct sigaction action = {.sa_handler = on_step};
     sigaction(SIGTRAP, &action, NULL);
-    fs_fast_init();
+    be_alone(alone);
     pthread_mutex_init(&outer_mutex, NULL);
     pthread_mutex_init(&handlers_mutex, NULL);
     pthread_spin_init(&a_spin, PTHREAD_PROCESS_PRIVATE);
@@ -478,29 +500,30 @@ static bool prepare_steps(void) {
 
 START_TEST(a_handler_may_lock_and_release_at_every_instruction) {
     struct fs_thread *self = fs_current();
-    void *lock = fast_pairs[_i].lock;
-    if (!prepare_steps()) {
+    int pair = _i % FAST_PAIRS;
+    void *lock = fast_pairs[pair].lock;
+    if (!prepare_steps(_i >= FAST_PAIRS)) {
         return;
     }
     int at = 1;
     for (bool more = true; more; at++) {
-        more = stepped(fast_pairs[_i].take, lock, at, lock_and_unlock);
+        more = stepped(fast_pairs[pair].take, lock, at, lock_and_unlock);
         ck_assert(holds_it_alone(self, lock));
-        more |= stepped(fast_pairs[_i].give, lock, at, lock_and_unlock);
+        more |= stepped(fast_pairs[pair].give, lock, at, lock_and_unlock);
         ck_assert_uint_eq(self->depth, 0);
 
         pthread_mutex_lock(&outer_mutex);
-        bool released = stepped(fast_pairs[_i].take, lock, at, release_outer);
+        bool released = stepped(fast_pairs[pair].take, lock, at, release_outer);
         ck_assert_uint_ne(fs_find_entry(self, lock), FS_NO_SLOT);
         if (!released) {
             pthread_mutex_unlock(&outer_mutex);
         }
-        fast_pairs[_i].give(lock);
+        fast_pairs[pair].give(lock);
         fs_prune(self, fs_frame());
         ck_assert_uint_eq(self->depth, 0);
         pthread_mutex_lock(&outer_mutex);
-        fast_pairs[_i].take(lock);
-        if (!stepped(fast_pairs[_i].give, lock, at, release_outer)) {
+        fast_pairs[pair].take(lock);
+        if (!stepped(fast_pairs[pair].give, lock, at, release_outer)) {
             pthread_mutex_unlock(&outer_mutex);
         }
         fs_prune(self, fs_frame());
@@ -512,34 +535,35 @@ END_TEST
 
 START_TEST(a_handler_may_fork_at_every_instruction) {
     struct fs_thread *self = fs_current();
-    void *lock = fast_pairs[_i].lock;
-    if (!prepare_steps()) {
+    int pair = _i % FAST_PAIRS;
+    void *lock = fast_pairs[pair].lock;
+    if (!prepare_steps(_i >= FAST_PAIRS)) {
         return;
     }
-    for (int at = 1; stepped(fast_pairs[_i].take, lock, at, fork_there); at++) {
+    for (int at = 1; stepped(fast_pairs[pair].take, lock, at, fork_there); at++) {
         ck_assert(holds_it_alone(self, lock));
         ck_assert(fs_is_busy(self));
-        ck_assert_int_eq(fast_pairs[_i].give(lock), 0);
+        ck_assert_int_eq(fast_pairs[pair].give(lock), 0);
         ck_assert_uint_eq(self->depth, 0);
         if (step.in_child) {
             _exit(0);
         }
-        fast_pairs[_i].take(lock);
-        stepped(fast_pairs[_i].give, lock, at, fork_there);
+        fast_pairs[pair].take(lock);
+        stepped(fast_pairs[pair].give, lock, at, fork_there);
         ck_assert_uint_eq(self->depth, 0);
         if (step.in_child) {
-            ck_assert_int_eq(fast_pairs[_i].take(lock), 0);
+            ck_assert_int_eq(fast_pairs[pair].take(lock), 0);
             _exit(0);
         }
     }
-    ck_assert_int_eq(fast_pairs[_i].give(lock), 0);
+    ck_assert_int_eq(fast_pairs[pair].give(lock), 0);
 }
 END_TEST
 
 /* What the lock itself is left like is the program's affair. */
 START_TEST(a_handler_may_jump_out_at_every_instruction) {
     struct fs_thread *self = fs_current();
-    if (!prepare_steps()) {
+    if (!prepare_steps(_i == 1)) {
         return;
     }
     for (int at = 1;; at++) {
@@ -826,11 +850,12 @@ static Suite *suite(void) {
     tcase_add_test(parts, inventory_drops_calls_that_were_jumped_out_of);
     tcase_add_test(parts, inventory_sees_a_release_by_another_thread);
     tcase_add_test(parts, a_thread_that_always_holds_something_is_always_busy);
-    tcase_add_test(parts, the_fast_ways_are_on_and_leave_what_glibc_leaves);
+    tcase_add_loop_test(parts, the_fast_ways_are_on_and_leave_what_glibc_leaves, 0, 2);
     tcase_add_test(parts, a_rwlock_taken_and_given_back_in_any_order_is_as_glibc_leaves_it);
-    tcase_add_loop_test(parts, a_handler_may_lock_and_release_at_every_instruction, 0, FAST_PAIRS);
-    tcase_add_loop_test(parts, a_handler_may_fork_at_every_instruction, 0, FAST_PAIRS);
-    tcase_add_test(parts, a_handler_may_jump_out_at_every_instruction);
+    tcase_add_loop_test(parts, a_handler_may_lock_and_release_at_every_instruction, 0,
+                        2 * FAST_PAIRS);
+    tcase_add_loop_test(parts, a_handler_may_fork_at_every_instruction, 0, 2 * FAST_PAIRS);
+    tcase_add_loop_test(parts, a_handler_may_jump_out_at_every_instruction, 0, 2);
     tcase_add_test(parts, layouts_are_what_the_real_functions_make);
     tcase_add_loop_test(parts, repair_frees_a_mutex_and_keeps_its_kind, 0,
                         (int)(sizeof mutex_kinds / sizeof *mutex_kinds));

@@ -99,10 +99,10 @@ struct fs_waited {
 /* FS_INLINE_WAITS: a wait nests in another only where a signal handler waits. */
 enum { FS_INLINE_ENTRIES = 16, FS_INLINE_WAITS = 2, FS_NAME_MAX = 16 };
 
-/* What each lock touches: the first line of a record and the one of an entry, the stop word, and the slot of the global
- * offset table that leads to fs_self. Two lines at the same place in their pages share a set of the first cache, and
- * then a lock costs twice as much in some processes (AMD Zen; in others with the same addresses it does not). So records
- * stand where neither of the other two does (tests/bench/count looks). */
+/* What each lock touches: the first line of a record and the one of an entry, the stop word, and the slot of the
+ * global offset table that leads to fs_fast_self. Two lines at the same place in their pages share a set of the first
+ * cache, and then a lock costs twice as much in some processes (AMD Zen; in others with the same addresses it does
+ * not). So records stand where neither of the other two does (tests/bench/count looks). */
 enum {
     FS_LINE_BYTES = 64,
     FS_RECORD_BYTES = 15 * FS_LINE_BYTES,

@@ -79,7 +79,8 @@ static inline bool fs_fast_mutex_goes(const pthread_mutex_t *mutex, unsigned kin
             (kind != PTHREAD_MUTEX_RECURSIVE_NP || mutex->__data.__count == 1));
 }
 
-/* Sets it free (nptl/pthread_mutex_unlock.c). False if somebody waits, and is to be woken: fs_fast_wake() does both. */
+/* Sets it free (nptl/pthread_mutex_unlock.c). False if somebody waits: then it is not free yet, and is left to
+ * fs_fast_wake(). */
 static inline bool fs_fast_mutex_give(pthread_mutex_t *mutex, unsigned kind) {
     fs_fast_mutex_disown(mutex, kind);
     return fs_likely(__atomic_sub_fetch(&mutex->__data.__lock, 1, __ATOMIC_RELEASE) == 0);
@@ -259,7 +260,8 @@ static inline bool fs_fast_leave(struct fs_entry *entry) {
 /* The rare ends of a fast way. They return 0. */
 int fs_fast_taken(struct fs_thread *self, void *object, uint32_t slot);
 int fs_fast_released(struct fs_thread *self, void *object, uint32_t slot, enum fs_kind kind);
-/* Before the entry goes: a fork waits for whoever is to be woken, and must find us at it. */
+/* Sets the mutex free, and wakes one who waits. Before the entry goes: a fork waits for whoever is to be woken, and
+ * must find us at it. */
 int fs_fast_wake(struct fs_thread *self, pthread_mutex_t *mutex, uint32_t slot);
 
 /* The way round, out of line: NAME(lock, caller) takes the lock by `real`(lock); NAME_at(self, lock, slot) does

@@ -34,13 +34,17 @@ static bool probe_mutex(unsigned kind) {
     int id = fs_layout_own_id();
     pthread_mutex_t ours = PTHREAD_MUTEX_INITIALIZER;
     ours.__data.__kind = (int)kind | FS_MUTEX_NO_ELISION;
-    pthread_mutex_t glibcs = ours;
+    pthread_mutex_t glibcs = ours, alone = ours;
     fs_real.pthread_mutex_lock(&glibcs);
     bool good = fs_fast_mutex(fs_fast_kind(&ours)) && fs_fast_mutex_take(&ours, kind, id) &&
                 !fs_fast_mutex_take(&ours, kind, id) && memcmp(&ours, &glibcs, sizeof ours) == 0;
+    good = good && fs_fast_mutex_take_alone(&alone, kind, id) &&
+           !fs_fast_mutex_take_alone(&alone, kind, id) &&
+           memcmp(&alone, &glibcs, sizeof alone) == 0;
     fs_real.pthread_mutex_unlock(&glibcs);
     return good && fs_fast_mutex_goes(&ours, kind, id) && fs_fast_mutex_give(&ours, kind) &&
-           memcmp(&ours, &glibcs, sizeof ours) == 0;
+           memcmp(&ours, &glibcs, sizeof ours) == 0 && fs_fast_mutex_give_alone(&alone, kind) &&
+           memcmp(&alone, &glibcs, sizeof alone) == 0;
 }
 
 static bool probe_rwlock(void) {
@@ -166,7 +170,7 @@ int fs_fast_released(struct fs_thread *self, void *object, uint32_t slot, enum f
 }
 
 int fs_fast_wake(struct fs_thread *self, pthread_mutex_t *mutex, uint32_t slot) {
-    __atomic_store_n(&mutex->__data.__lock, 0, __ATOMIC_RELEASE);
+    fs_store_release(&mutex->__data.__lock, 0);
     fs_futex_wake_one(&mutex->__data.__lock);
     return fs_fast_released(self, mutex, slot, FS_KIND_MUTEX);
 }

@@ -302,7 +302,8 @@ int fs_fast_wake(struct fs_thread *self, pthread_mutex_t *mutex, uint32_t slot);
     fs_store(&entry->phase, FS_HELD);                                                              \
     return 0
 
-/* ... that gives it back. `give`: true if it was given; else `otherwise` is returned. */
+/* ... that gives it back. `give`: true if it was given; else `otherwise` is returned. (At depth 0 the place of the
+ * newest entry wraps, and there is no room for it.) */
 #define FS_FAST_GIVE(kind, lock, known, give, otherwise, round)                                    \
     struct fs_thread *self = fs_fast_self;                                                         \
     uint32_t depth = self->depth;                                                                  \

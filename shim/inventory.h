@@ -59,23 +59,23 @@ static inline __attribute__((always_inline)) void fs_reserve(struct fs_thread *s
     fs_compiler_barrier();
 }
 
-/* Raises the depth, over a place that is reserved. It is reserved first, so that a handler that jumps away
+/* Raises the depth, over a place that is reserved, and returns it. It is reserved first, so that a handler that jumps away
  * before the entry is filled leaves one that can be told; and again, since a handler that locks in between uses
  * the same place. */
-static inline __attribute__((always_inline)) void fs_raise_over(struct fs_thread *self,
-                                                                uint32_t slot) {
+static inline __attribute__((always_inline)) uint32_t fs_raise_over(struct fs_thread *self) {
+    uint32_t slot = self->depth;
     fs_reserve(self, slot);
     fs_store(&self->depth, slot + 1);
     fs_compiler_barrier();
     fs_reserve(self, slot);
+    return slot;
 }
 
 /* Raises the depth, and parks first if a fork has closed the gate and the caller holds nothing.
  * The order is the whole protocol: depth up, then look at the stop word. Pairs with close_gate()
  * in world.c, which sets the word, runs a membarrier, then reads the depths. */
 static inline uint32_t fs_raise_depth(struct fs_thread *self) {
-    uint32_t slot = self->depth;
-    fs_raise_over(self, slot);
+    uint32_t slot = fs_raise_over(self);
     if (fs_unlikely(fs_stop_is_set())) {
         slot = fs_gate(self, fs_frame());
     }
@@ -115,13 +115,11 @@ static inline uint32_t fs_enter(struct fs_thread *self, void *object, enum fs_ki
  * taking. The caller looks at the stop word next, and gives the lock back or calls fs_held(). */
 static inline uint32_t fs_enter_late(struct fs_thread *self, void *object, enum fs_kind kind,
                                      const void *caller) {
-    uint32_t slot = self->depth;
-    fs_raise_over(self, slot);
+    uint32_t slot = fs_raise_over(self);
     fs_store(&self->takes, self->takes + 1);
     if (fs_unlikely(slot >= self->capacity)) {
         fs_inventory_make_room(self);
-        slot = self->depth;
-        fs_raise_over(self, slot);
+        slot = fs_raise_over(self);
         if (slot >= self->capacity) {
             return slot;
         }

@@ -317,7 +317,7 @@ static unsigned walk_stack(const greg_t *registers, uintptr_t *stack, unsigned r
  * a holder meanwhile. */
 static void hold_depth(void) {
     if (fs_self != NULL) {
-        fs_raise_over(fs_self, fs_self->depth);
+        fs_raise_over(fs_self);
     }
 }
 

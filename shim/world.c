@@ -164,9 +164,9 @@ static void stop_if_wanted(struct fs_thread *self) {
 /* The depth goes up, and then the orders are looked at: pairs with forget_verdicts() and
  * close_gate(). */
 static bool may_pass(struct fs_thread *self, uintptr_t frame) {
-    fs_raise_over(self, self->depth);
-    if (self->depth <= self->capacity) {
-        self->entries[self->depth - 1].frame = frame;
+    uint32_t slot = fs_raise_over(self);
+    if (slot < self->capacity) {
+        self->entries[slot].frame = frame;
     }
     fs_compiler_barrier();
     if (self->depth > 1) {

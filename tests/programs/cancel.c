@@ -548,22 +548,26 @@ static void await_asleep(struct victim *victim) {
     }
 }
 
+static int cancel_victim(struct victim *victim) {
+    void *result = NULL;
+    HZ_IS(pthread_cancel(victim->id), 0);
+    hz_post(&victim->sent);
+    HZ_IS(pthread_join(victim->id, &result), 0);
+    HZ_TRUE(result == PTHREAD_CANCELED);
+    HZ_IS(victim->cleaned, 2);
+    HZ_IS(victim->wrong, 0);
+    return HZ_OK;
+}
+
 static int cancel_one(const struct spot *spot, int type, enum when when) {
     struct victim victim = {.spot = spot, .type = type, .when = when};
-    void *result = NULL;
     HZ_IS(pthread_create(&victim.id, NULL, victim_main, &victim), 0);
     if (when == ASLEEP) {
         await_asleep(&victim);
     } else {
         hz_await(&victim.begun, 1);
     }
-    HZ_IS(pthread_cancel(victim.id), 0);
-    hz_post(&victim.sent);
-    HZ_IS(pthread_join(victim.id, &result), 0);
-    HZ_TRUE(result == PTHREAD_CANCELED);
-    HZ_IS(victim.cleaned, 2);
-    HZ_IS(victim.wrong, 0);
-    return HZ_OK;
+    return cancel_victim(&victim);
 }
 
 static int descriptors(void) {
@@ -806,7 +810,6 @@ static int handler_locks(const void *arg) {
     HZ_SETUP(sigaction(SIGUSR1, &action, NULL) == 0);
     for (int i = 0; i < TIMES; i++) {
         struct victim victim = {.spot = arg, .when = ASLEEP};
-        void *result = NULL;
         pthread_mutex_init(&handlers_own, NULL); /* the last thread may have left it locked */
         handler.inside = 0;
         HZ_IS(pthread_create(&victim.id, NULL, victim_main, &victim), 0);
@@ -815,11 +818,7 @@ static int handler_locks(const void *arg) {
         while (__atomic_load_n(&handler.inside, __ATOMIC_SEQ_CST) == 0) {
         }
         hz_sleep_us(500);
-        HZ_IS(pthread_cancel(victim.id), 0);
-        HZ_IS(pthread_join(victim.id, &result), 0);
-        HZ_TRUE(result == PTHREAD_CANCELED);
-        HZ_IS(victim.cleaned, 2);
-        HZ_IS(victim.wrong, 0);
+        HZ_TRY(cancel_victim(&victim));
     }
     return unmake(arg);
 }

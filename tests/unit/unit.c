@@ -461,7 +461,7 @@ static pthread_mutex_t errorcheck = PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;
 static pthread_rwlock_t a_rwlock = PTHREAD_RWLOCK_INITIALIZER;
 static pthread_spinlock_t a_spin;
 static sem_t used_as_lock;
-static const struct {
+static const struct fast_pair {
     void *lock;
     int (*take)(void *), (*give)(void *);
 } fast_pairs[] = {
@@ -498,32 +498,36 @@ static bool prepare_steps(bool alone) {
     return preload == NULL || strstr(preload, "vgpreload") == NULL;
 }
 
+/* Each pair comes twice, the second time alone. NULL where there are no steps. */
+static const struct fast_pair *prepare_pair(int number) {
+    return prepare_steps(number >= FAST_PAIRS) ? &fast_pairs[number % FAST_PAIRS] : NULL;
+}
+
 START_TEST(a_handler_may_lock_and_release_at_every_instruction) {
     struct fs_thread *self = fs_current();
-    int pair = _i % FAST_PAIRS;
-    void *lock = fast_pairs[pair].lock;
-    if (!prepare_steps(_i >= FAST_PAIRS)) {
+    const struct fast_pair *pair = prepare_pair(_i);
+    if (pair == NULL) {
         return;
     }
     int at = 1;
     for (bool more = true; more; at++) {
-        more = stepped(fast_pairs[pair].take, lock, at, lock_and_unlock);
-        ck_assert(holds_it_alone(self, lock));
-        more |= stepped(fast_pairs[pair].give, lock, at, lock_and_unlock);
+        more = stepped(pair->take, pair->lock, at, lock_and_unlock);
+        ck_assert(holds_it_alone(self, pair->lock));
+        more |= stepped(pair->give, pair->lock, at, lock_and_unlock);
         ck_assert_uint_eq(self->depth, 0);
 
         pthread_mutex_lock(&outer_mutex);
-        bool released = stepped(fast_pairs[pair].take, lock, at, release_outer);
-        ck_assert_uint_ne(fs_find_entry(self, lock), FS_NO_SLOT);
+        bool released = stepped(pair->take, pair->lock, at, release_outer);
+        ck_assert_uint_ne(fs_find_entry(self, pair->lock), FS_NO_SLOT);
         if (!released) {
             pthread_mutex_unlock(&outer_mutex);
         }
-        fast_pairs[pair].give(lock);
+        pair->give(pair->lock);
         fs_prune(self, fs_frame());
         ck_assert_uint_eq(self->depth, 0);
         pthread_mutex_lock(&outer_mutex);
-        fast_pairs[pair].take(lock);
-        if (!stepped(fast_pairs[pair].give, lock, at, release_outer)) {
+        pair->take(pair->lock);
+        if (!stepped(pair->give, pair->lock, at, release_outer)) {
             pthread_mutex_unlock(&outer_mutex);
         }
         fs_prune(self, fs_frame());
@@ -535,28 +539,27 @@ END_TEST
 
 START_TEST(a_handler_may_fork_at_every_instruction) {
     struct fs_thread *self = fs_current();
-    int pair = _i % FAST_PAIRS;
-    void *lock = fast_pairs[pair].lock;
-    if (!prepare_steps(_i >= FAST_PAIRS)) {
+    const struct fast_pair *pair = prepare_pair(_i);
+    if (pair == NULL) {
         return;
     }
-    for (int at = 1; stepped(fast_pairs[pair].take, lock, at, fork_there); at++) {
-        ck_assert(holds_it_alone(self, lock));
+    for (int at = 1; stepped(pair->take, pair->lock, at, fork_there); at++) {
+        ck_assert(holds_it_alone(self, pair->lock));
         ck_assert(fs_is_busy(self));
-        ck_assert_int_eq(fast_pairs[pair].give(lock), 0);
+        ck_assert_int_eq(pair->give(pair->lock), 0);
         ck_assert_uint_eq(self->depth, 0);
         if (step.in_child) {
             _exit(0);
         }
-        fast_pairs[pair].take(lock);
-        stepped(fast_pairs[pair].give, lock, at, fork_there);
+        pair->take(pair->lock);
+        stepped(pair->give, pair->lock, at, fork_there);
         ck_assert_uint_eq(self->depth, 0);
         if (step.in_child) {
-            ck_assert_int_eq(fast_pairs[pair].take(lock), 0);
+            ck_assert_int_eq(pair->take(pair->lock), 0);
             _exit(0);
         }
     }
-    ck_assert_int_eq(fast_pairs[pair].give(lock), 0);
+    ck_assert_int_eq(pair->give(pair->lock), 0);
 }
 END_TEST
 
@@ -569,7 +572,7 @@ START_TEST(a_handler_may_jump_out_at_every_instruction) {
     for (int at = 1;; at++) {
         pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
         bool jumped = stepped(pthread_mutex_lock_of, &mutex, at, jump_out);
-        fs_prune(self, (uintptr_t)__builtin_frame_address(0));
+        fs_prune(self, fs_frame());
         ck_assert_uint_le(self->depth, fs_layout_held_by(FS_KIND_MUTEX, &mutex, self));
         ck_assert(jumped || self->depth == 1);
         fs_forget(self, &mutex);

@@ -195,6 +195,8 @@ static inline uint32_t fs_leaving(struct fs_thread *self, const void *object) {
     uint32_t slot = self->depth - 1; /* wraps to FS_NO_SLOT at depth 0 */
     slot = fs_settle(self, object, slot);
     if (fs_likely(slot != FS_NO_SLOT)) {
+        fs_note_frame(self, slot); /* a mutex that was taken the fast way has none */
+        fs_compiler_barrier();
         fs_store(&self->entries[slot].phase, FS_RELEASING);
     }
     return slot;
@@ -260,6 +262,9 @@ static inline uint32_t fs_entry_count(const struct fs_thread *thread) {
 /* True if the entry is to be believed: its call is under way, or its object still says that this
  * thread holds it. Reads doubtful memory safely. */
 bool fs_entry_live(const struct fs_thread *thread, const struct fs_entry *entry);
+
+/* The phase that the entry says, but where its mutex is the one to say (fast.h). */
+enum fs_phase fs_entry_phase(const struct fs_thread *thread, const struct fs_entry *entry);
 
 /* In the child, of a critical call that a vanished thread was inside: true if it may have held its lock,
  * and holds it still. `by_fork`: fork() made the child.

@@ -56,7 +56,9 @@ enum fs_phase {
 struct fs_entry {
     void *object;
     const void *caller;
-    uintptr_t frame; /* of the taking call: tells an entry that a longjmp left behind */
+    /* Of the taking call: tells an entry that a longjmp left behind. Not of a mutex that a fast way has taken: that
+     * says itself who has it (fast.h). */
+    uintptr_t frame;
     union {
         struct {
             uint8_t kind;

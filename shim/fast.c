@@ -116,6 +116,8 @@ static bool are_as_described(void) {
            probe_cond() && probe_sem();
 }
 
+bool fs_fast_atomic;
+
 void fs_fast_init(void) {
     fs_fast_ways = are_glibcs() && are_as_described();
     if (fs_self != NULL) {
@@ -124,7 +126,7 @@ void fs_fast_init(void) {
 }
 
 void fs_fast_off(void) {
-    fs_fast_ways = false;
+    fs_fast_ways = fs_fast_atomic = false;
     fs_self->room = fs_self->mutex_room = 0;
 }
 
@@ -169,11 +171,19 @@ int fs_fast_released(struct fs_thread *self, void *object, uint32_t slot, enum f
     return 0;
 }
 
-int fs_fast_wake(struct fs_thread *self, pthread_mutex_t *mutex) {
-    uint32_t slot = fs_leaving(self, mutex);
+int fs_fast_wake(pthread_mutex_t *mutex) {
+    struct fs_thread *self = fs_self;
+    uint32_t slot = self != NULL ? fs_leaving(self, mutex) : FS_NO_SLOT;
     fs_store_release(&mutex->__data.__lock, 0);
     fs_futex_wake_one(&mutex->__data.__lock);
-    return fs_fast_released(self, mutex, slot, FS_KIND_MUTEX);
+    return self != NULL ? fs_fast_released(self, mutex, slot, FS_KIND_MUTEX) : 0;
+}
+
+int fs_fast_mutex_given(const pthread_mutex_t *mutex) {
+    if (fs_self != NULL) {
+        fs_forget_newest(fs_self, mutex);
+    }
+    return 0;
 }
 
 int fs_fast_mutex_taken(struct fs_thread *self, pthread_mutex_t *mutex, uint32_t slot,

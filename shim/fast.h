@@ -218,8 +218,8 @@ static inline bool fs_fast_nobody_waits(const pthread_cond_t *cond) {
 
 /* fs_enter_as() where there is room and no fork under way: the new entry. NULL: the depth is as it was.
  * The entry is filled before the depth goes up: a signal handler that locks in between uses the same place, and leaves
- * another frame there, or, of a mutex, another object. That is looked at before the stop word is: whatever a fork
- * makes of such an entry, its thread is not past the gate. */
+ * another object there. That is looked at before the stop word is: whatever a fork makes of such an entry, its thread
+ * is not past the gate. */
 static inline struct fs_entry *fs_fast_enter(struct fs_thread *self, uint32_t slot, void *object,
                                              enum fs_kind kind, enum fs_phase phase,
                                              const void *caller) {
@@ -232,7 +232,7 @@ static inline struct fs_entry *fs_fast_enter(struct fs_thread *self, uint32_t sl
     fs_compiler_barrier();
     fs_store(&self->depth, slot + 1);
     fs_compiler_barrier();
-    if (fs_unlikely(!fs_is_frame(&entry->frame) || entry->object != object || fs_stop_is_set())) {
+    if (fs_unlikely(entry->object != object || fs_stop_is_set())) {
         fs_store(&self->depth, slot);
         return NULL;
     }
@@ -253,7 +253,9 @@ int fs_fast_taken(struct fs_thread *self, void *object, uint32_t slot);
 int fs_fast_released(struct fs_thread *self, void *object, uint32_t slot, enum fs_kind kind);
 /* Sets the mutex free, and wakes one who waits. Before the entry goes: a fork waits for whoever is to be woken, and
  * must find us at it. */
-int fs_fast_wake(struct fs_thread *self, pthread_mutex_t *mutex);
+int fs_fast_wake(pthread_mutex_t *mutex);
+/* It is free already, and the newest entry is not for it. */
+int fs_fast_mutex_given(const pthread_mutex_t *mutex);
 /* The mutex is taken. A fork under way has not waited for that: a caller that holds nothing else gives it back,
  * and takes it by `round`, from beyond the gate. */
 int fs_fast_mutex_taken(struct fs_thread *self, pthread_mutex_t *mutex, uint32_t slot,
@@ -338,6 +340,9 @@ bool fs_fast_mutex_waits(struct fs_thread *self, const pthread_mutex_t *mutex, u
 
 /* --- mutexes ---------------------------------------------------------------------------------- */
 
+/* Plain mutexes are given back by an atomic instruction, in any thread. */
+extern FS_HIDDEN bool fs_fast_atomic;
+
 /* While the process has one thread, glibc takes and gives back a mutex without atomic instructions, and so do we:
  * then `mutex_room` is 0. That ends with the first thread, for good, as it does in glibc. */
 static inline __attribute__((always_inline)) bool fs_fast_alone(struct fs_thread *self,
@@ -347,6 +352,7 @@ static inline __attribute__((always_inline)) bool fs_fast_alone(struct fs_thread
     }
     if (!__libc_single_threaded) {
         self->mutex_room = self->room;
+        fs_store(&fs_fast_atomic, true);
         return false;
     }
     return true;
@@ -401,8 +407,7 @@ static inline __attribute__((always_inline)) bool fs_fast_alone(struct fs_thread
     if (alone) {                                                                                   \
         FS_FAST_GIVE_AT(FS_KIND_MUTEX, mutex, fs_fast_mutex_give_alone(mutex, kind), 0);           \
     }                                                                                              \
-    FS_FAST_GIVE_AT(FS_KIND_MUTEX, mutex, fs_fast_mutex_give(mutex, kind),                         \
-                    fs_fast_wake(self, mutex))
+    FS_FAST_GIVE_AT(FS_KIND_MUTEX, mutex, fs_fast_mutex_give(mutex, kind), fs_fast_wake(mutex))
 
 /* Nearly every mutex is a plain one. */
 #define FS_FAST_MUTEX_TAKE(mutex, round)                                                           \
@@ -416,9 +421,26 @@ static inline __attribute__((always_inline)) bool fs_fast_alone(struct fs_thread
     }                                                                                              \
     FS_FAST_MUTEX_TAKE_KIND(mutex, kind, round)
 
+/* Whoever gives a plain mutex back need not have it. So it is given back at once, and the entry looked for after that:
+ * others get it a little sooner. From then on the mutex is not touched. */
+#define FS_FAST_MUTEX_GIVE_FIRST(mutex)                                                            \
+    struct fs_thread *self = fs_fast_self;                                                         \
+    if (fs_unlikely(!fs_fast_mutex_give(mutex, PTHREAD_MUTEX_TIMED_NP))) {                         \
+        return fs_fast_wake(mutex);                                                                \
+    }                                                                                              \
+    uint32_t slot = self->depth - 1;                                                               \
+    if (fs_unlikely(slot >= self->mutex_room || self->entries[slot].object != (mutex))) {          \
+        return fs_fast_mutex_given(mutex);                                                         \
+    }                                                                                              \
+    fs_store(&self->depth, slot);                                                                  \
+    return 0
+
 #define FS_FAST_MUTEX_GIVE(mutex, round)                                                           \
     unsigned kind = (unsigned)mutex->__data.__kind;                                                \
     if (fs_likely(kind == PTHREAD_MUTEX_TIMED_NP)) {                                               \
+        if (fs_likely(fs_load(&fs_fast_atomic))) {                                                 \
+            FS_FAST_MUTEX_GIVE_FIRST(mutex);                                                       \
+        }                                                                                          \
         FS_FAST_MUTEX_GIVE_KIND(mutex, PTHREAD_MUTEX_TIMED_NP, round);                             \
     }                                                                                              \
     kind = fs_mutex_kind(mutex);                                                                   \

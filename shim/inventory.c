@@ -120,6 +120,15 @@ void fs_forget(struct fs_thread *self, const void *object) {
     }
 }
 
+void fs_forget_newest(struct fs_thread *self, const void *object) {
+    for (uint32_t slot = fs_entry_count(self); slot-- > 0;) {
+        if (((uintptr_t)self->entries[slot].object & ~FS_FORKED) == (uintptr_t)object) {
+            fs_pop(self, slot);
+            return;
+        }
+    }
+}
+
 static bool names_its_holder(uint8_t kind) {
     return kind != FS_KIND_SPIN && kind != FS_KIND_RWLOCK_READ;
 }
@@ -181,8 +190,7 @@ static bool is_idle(const struct fs_thread *thread, const struct fs_entry *entry
  * is memory that is used for something else. */
 static bool holds_mutex(const struct fs_thread *thread, const struct fs_entry *entry) {
     enum fs_mutex_state state = fs_mutex_state(entry->object, thread);
-    return state == FS_MUTEX_OWN ||
-           (state == FS_MUTEX_BETWEEN && fs_load(&entry->outlasted) == 0);
+    return state == FS_MUTEX_OWN || (state == FS_MUTEX_BETWEEN && fs_load(&entry->outlasted) == 0);
 }
 
 enum fs_phase fs_entry_phase(const struct fs_thread *thread, const struct fs_entry *entry) {

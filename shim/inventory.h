@@ -224,6 +224,8 @@ static inline void fs_kept(struct fs_thread *self, const void *object, uint32_t 
 
 /* Forgets every entry of the caller for `object`: it was initialised anew or destroyed. */
 void fs_forget(struct fs_thread *self, const void *object);
+/* Forgets the newest one. Does not touch the object. */
+void fs_forget_newest(struct fs_thread *self, const void *object);
 
 /* --- waits for another thread (condition variables, barriers, semaphores, joins) --------------- */
 

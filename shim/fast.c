@@ -36,7 +36,7 @@ static bool probe_mutex(unsigned kind) {
     ours.__data.__kind = (int)kind | FS_MUTEX_NO_ELISION;
     pthread_mutex_t glibcs = ours, alone = ours;
     fs_real.pthread_mutex_lock(&glibcs);
-    bool good = fs_mutex_simple(fs_mutex_kind(&ours)) && fs_fast_mutex_take(&ours, kind, id) &&
+    bool good = fs_fast_mutex(fs_fast_kind(&ours)) && fs_fast_mutex_take(&ours, kind, id) &&
                 !fs_fast_mutex_take(&ours, kind, id) && memcmp(&ours, &glibcs, sizeof ours) == 0;
     good = good && fs_fast_mutex_take_alone(&alone, kind, id) &&
            !fs_fast_mutex_take_alone(&alone, kind, id) &&
@@ -116,8 +116,6 @@ static bool are_as_described(void) {
            probe_cond() && probe_sem();
 }
 
-bool fs_fast_atomic;
-
 void fs_fast_init(void) {
     fs_fast_ways = are_glibcs() && are_as_described();
     if (fs_self != NULL) {
@@ -126,7 +124,7 @@ void fs_fast_init(void) {
 }
 
 void fs_fast_off(void) {
-    fs_fast_ways = fs_fast_atomic = false;
+    fs_fast_ways = false;
     fs_self->room = fs_self->mutex_room = 0;
 }
 
@@ -171,46 +169,8 @@ int fs_fast_released(struct fs_thread *self, void *object, uint32_t slot, enum f
     return 0;
 }
 
-int fs_fast_wake(pthread_mutex_t *mutex) {
-    struct fs_thread *self = fs_self;
-    uint32_t slot = self != NULL ? fs_leaving(self, mutex) : FS_NO_SLOT;
+int fs_fast_wake(struct fs_thread *self, pthread_mutex_t *mutex, uint32_t slot) {
     fs_store_release(&mutex->__data.__lock, 0);
     fs_futex_wake_one(&mutex->__data.__lock);
-    return self != NULL ? fs_fast_released(self, mutex, slot, FS_KIND_MUTEX) : 0;
-}
-
-int fs_fast_mutex_given(const pthread_mutex_t *mutex) {
-    if (fs_self != NULL) {
-        fs_forget_newest(fs_self, mutex);
-    }
-    return 0;
-}
-
-int fs_fast_mutex_taken(struct fs_thread *self, pthread_mutex_t *mutex, uint32_t slot,
-                        int (*round)(pthread_mutex_t *mutex, const void *caller)) {
-    fs_store(&self->takes, self->takes + 1);
-    if (fs_stop_wanted(self)) {
-        fs_prune(self, fs_frame());
-        if (self->depth == 1 && self->entries[0].object == mutex) {
-            const void *caller = self->entries[0].caller;
-            slot = fs_leaving(self, mutex);
-            fs_real.pthread_mutex_unlock(mutex);
-            fs_left(self, mutex, slot, FS_KIND_MUTEX);
-            return round(mutex, caller);
-        }
-    }
-    return fs_fast_taken(self, mutex, slot);
-}
-
-bool fs_fast_mutex_waits(struct fs_thread *self, const pthread_mutex_t *mutex, uint32_t slot,
-                         enum fs_phase phase) {
-    fs_note_frame(self, slot);
-    fs_compiler_barrier();
-    fs_store(&self->entries[slot].phase, (uint8_t)phase);
-    fs_compiler_barrier();
-    if (fs_unlikely(fs_stop_is_set() || self->entries[slot].object != mutex)) {
-        fs_leave(self, mutex, slot);
-        return false;
-    }
-    return true;
+    return fs_fast_released(self, mutex, slot, FS_KIND_MUTEX);
 }

@@ -25,6 +25,15 @@ void fs_fast_init(void);
 /* In the child, in the only thread: nobody goes the fast ways any more. */
 void fs_fast_off(void);
 
+/* Of the kinds of mutex the ones that the fast way knows come first (nptl/pthreadP.h). Others, and every flag
+ * (shared, robust, priority protocols, elision), are greater. One says only that the mutex was asked
+ * for by an attribute (PTHREAD_MUTEX_NO_ELISION_NP). */
+enum { FS_MUTEX_NO_ELISION = 512 };
+static inline unsigned fs_fast_kind(const pthread_mutex_t *mutex) {
+    return (unsigned)mutex->__data.__kind & ~(unsigned)FS_MUTEX_NO_ELISION;
+}
+static inline bool fs_fast_mutex(unsigned kind) { return kind <= PTHREAD_MUTEX_ERRORCHECK_NP; }
+
 /* What glibc notes in a mutex that it has taken. */
 static inline void fs_fast_mutex_own(pthread_mutex_t *mutex, unsigned kind, int owner_id) {
     if (fs_unlikely(kind == PTHREAD_MUTEX_RECURSIVE_NP)) {
@@ -217,9 +226,9 @@ static inline bool fs_fast_nobody_waits(const pthread_cond_t *cond) {
 /* --- the record ------------------------------------------------------------------------------ */
 
 /* fs_enter_as() where there is room and no fork under way: the new entry. NULL: the depth is as it was.
- * The entry is filled before the depth goes up: a signal handler that locks in between uses the same place, and leaves
- * another object there. That is looked at before the stop word is: whatever a fork makes of such an entry, its thread
- * is not past the gate. */
+ * The entry is filled before the depth goes up, its frame first: a signal handler that locks in between uses the
+ * same place, and leaves another frame there. That is looked at before the stop word is: whatever a fork makes of
+ * such an entry, its thread is not past the gate. */
 static inline struct fs_entry *fs_fast_enter(struct fs_thread *self, uint32_t slot, void *object,
                                              enum fs_kind kind, enum fs_phase phase,
                                              const void *caller) {
@@ -232,7 +241,7 @@ static inline struct fs_entry *fs_fast_enter(struct fs_thread *self, uint32_t sl
     fs_compiler_barrier();
     fs_store(&self->depth, slot + 1);
     fs_compiler_barrier();
-    if (fs_unlikely(entry->object != object || fs_stop_is_set())) {
+    if (fs_unlikely(!fs_is_frame(&entry->frame) || fs_stop_is_set())) {
         fs_store(&self->depth, slot);
         return NULL;
     }
@@ -253,41 +262,17 @@ int fs_fast_taken(struct fs_thread *self, void *object, uint32_t slot);
 int fs_fast_released(struct fs_thread *self, void *object, uint32_t slot, enum fs_kind kind);
 /* Sets the mutex free, and wakes one who waits. Before the entry goes: a fork waits for whoever is to be woken, and
  * must find us at it. */
-int fs_fast_wake(pthread_mutex_t *mutex);
-/* It is free already, and the newest entry is not for it. */
-int fs_fast_mutex_given(const pthread_mutex_t *mutex);
-/* The mutex is taken. A fork under way has not waited for that: a caller that holds nothing else gives it back,
- * and takes it by `round`, from beyond the gate. */
-int fs_fast_mutex_taken(struct fs_thread *self, pthread_mutex_t *mutex, uint32_t slot,
-                        int (*round)(pthread_mutex_t *mutex, const void *caller));
-/* The mutex is another's: from now on the entry at `slot` says that it is being taken, in this phase. False if the
- * caller has to come to the gate first; then the entry is gone. */
-bool fs_fast_mutex_waits(struct fs_thread *self, const pthread_mutex_t *mutex, uint32_t slot,
-                         enum fs_phase phase);
+int fs_fast_wake(struct fs_thread *self, pthread_mutex_t *mutex, uint32_t slot);
 
-/* The ways round, out of line: NAME(lock, caller) takes the lock by `real`(lock); NAME_at(self, lock, slot) does
+/* The way round, out of line: NAME(lock, caller) takes the lock by `real`(lock); NAME_at(self, lock, slot) does
  * where the entry is made, and the fast way has found the lock taken. `real` returns 0 or an error. */
 #define FS_WAY_ROUND(name, type, how, kind, real)                                                  \
     static __attribute__((noinline)) int name(type *lock, const void *caller) {                    \
         FS_TAKE_FOR(caller, how, kind, (void *)(uintptr_t)lock, real(lock));                       \
-    }
-
-#define FS_WAYS_ROUND(name, type, how, kind, real)                                                 \
-    FS_WAY_ROUND(name, type, how, kind, real)                                                      \
+    }                                                                                              \
     static __attribute__((noinline)) int name##_at(struct fs_thread *self, type *lock,             \
                                                    uint32_t slot) {                                \
         FS_TAKE_AT(self, (void *)(uintptr_t)lock, slot, real(lock));                               \
-    }
-
-#define FS_WAYS_ROUND_MUTEX(name, how, real)                                                       \
-    FS_WAY_ROUND(name, pthread_mutex_t, how, FS_KIND_MUTEX, real)                                  \
-    static __attribute__((noinline)) int name##_at(struct fs_thread *self, pthread_mutex_t *mutex, \
-                                                   uint32_t slot) {                                \
-        const void *caller = self->entries[slot].caller;                                           \
-        if (fs_unlikely(!fs_fast_mutex_waits(self, mutex, slot, how))) {                           \
-            return name(mutex, caller);                                                            \
-        }                                                                                          \
-        FS_TAKE_AT(self, mutex, slot, real(mutex));                                                \
     }
 
 /* The body of a hook that takes a lock. `known`: the fast way knows this one. `take`: true if it was
@@ -340,9 +325,6 @@ bool fs_fast_mutex_waits(struct fs_thread *self, const pthread_mutex_t *mutex, u
 
 /* --- mutexes ---------------------------------------------------------------------------------- */
 
-/* Plain mutexes are given back by an atomic instruction, in any thread. */
-extern FS_HIDDEN bool fs_fast_atomic;
-
 /* While the process has one thread, glibc takes and gives back a mutex without atomic instructions, and so do we:
  * then `mutex_room` is 0. That ends with the first thread, for good, as it does in glibc. */
 static inline __attribute__((always_inline)) bool fs_fast_alone(struct fs_thread *self,
@@ -352,48 +334,23 @@ static inline __attribute__((always_inline)) bool fs_fast_alone(struct fs_thread
     }
     if (!__libc_single_threaded) {
         self->mutex_room = self->room;
-        fs_store(&fs_fast_atomic, true);
         return false;
     }
     return true;
 }
 
-/* A mutex names its holder. So the entry says "held" from just before it is taken until just after it is given back,
- * and the mutex says whether that is so (fs_mutex_state()): three stores less than the others need. Until it is
- * taken the entry counts for nothing: so the stop word is looked at after that. A signal handler that locks before
- * the depth is up uses the same place; that is looked at before. */
-#define FS_FAST_MUTEX_TAKE_AT(mutex, take, round)                                                  \
-    struct fs_entry *entry = &self->entries[slot];                                                 \
-    entry->object = (mutex);                                                                       \
-    entry->caller = FS_CALLER();                                                                   \
-    fs_store(&entry->what, FS_WHAT(FS_KIND_MUTEX, FS_HELD));                                       \
-    fs_compiler_barrier();                                                                         \
-    fs_store(&self->depth, slot + 1);                                                              \
-    fs_compiler_barrier();                                                                         \
-    if (fs_unlikely(entry->object != (mutex))) {                                                   \
-        fs_store(&self->depth, slot);                                                              \
-        return round(mutex, FS_CALLER());                                                          \
-    }                                                                                              \
-    if (fs_unlikely(!(take))) {                                                                    \
-        return round##_at(self, mutex, slot);                                                      \
-    }                                                                                              \
-    fs_compiler_barrier();                                                                         \
-    if (fs_unlikely(entry->object != (mutex) || fs_stop_is_set())) {                               \
-        return fs_fast_mutex_taken(self, mutex, slot, round);                                      \
-    }                                                                                              \
-    return 0
-
-#define FS_FAST_MUTEX_TAKE_KIND(mutex, kind, round)                                                \
+#define FS_FAST_MUTEX_TAKE_KIND(how, mutex, kind, round)                                           \
     struct fs_thread *self = fs_fast_self;                                                         \
     uint32_t slot = self->depth;                                                                   \
     if (fs_unlikely(slot >= self->mutex_room)) {                                                   \
         if (!fs_fast_alone(self, slot)) {                                                          \
             return round(mutex, FS_CALLER());                                                      \
         }                                                                                          \
-        FS_FAST_MUTEX_TAKE_AT(mutex, fs_fast_mutex_take_alone(mutex, kind, self->owner_id),        \
-                              round);                                                              \
+        FS_FAST_TAKE_AT(FS_KIND_MUTEX, how, mutex,                                                 \
+                        fs_fast_mutex_take_alone(mutex, kind, self->owner_id), round);             \
     }                                                                                              \
-    FS_FAST_MUTEX_TAKE_AT(mutex, fs_fast_mutex_take(mutex, kind, self->owner_id), round)
+    FS_FAST_TAKE_AT(FS_KIND_MUTEX, how, mutex, fs_fast_mutex_take(mutex, kind, self->owner_id),    \
+                    round)
 
 #define FS_FAST_MUTEX_GIVE_KIND(mutex, kind, round)                                                \
     struct fs_thread *self = fs_fast_self;                                                         \
@@ -405,46 +362,31 @@ static inline __attribute__((always_inline)) bool fs_fast_alone(struct fs_thread
         return round(mutex);                                                                       \
     }                                                                                              \
     if (alone) {                                                                                   \
-        FS_FAST_GIVE_AT(FS_KIND_MUTEX, mutex, fs_fast_mutex_give_alone(mutex, kind), 0);           \
+        FS_FAST_GIVE_AT(FS_KIND_MUTEX, mutex,                                                      \
+                        fs_fast_leave(entry) && fs_fast_mutex_give_alone(mutex, kind), 0);         \
     }                                                                                              \
-    FS_FAST_GIVE_AT(FS_KIND_MUTEX, mutex, fs_fast_mutex_give(mutex, kind), fs_fast_wake(mutex))
+    FS_FAST_GIVE_AT(FS_KIND_MUTEX, mutex, fs_fast_leave(entry) && fs_fast_mutex_give(mutex, kind), \
+                    fs_fast_wake(self, mutex, depth - 1))
 
 /* Nearly every mutex is a plain one. */
-#define FS_FAST_MUTEX_TAKE(mutex, round)                                                           \
+#define FS_FAST_MUTEX_TAKE(how, mutex, round)                                                      \
     unsigned kind = (unsigned)mutex->__data.__kind;                                                \
     if (fs_likely(kind == PTHREAD_MUTEX_TIMED_NP)) {                                               \
-        FS_FAST_MUTEX_TAKE_KIND(mutex, PTHREAD_MUTEX_TIMED_NP, round);                             \
+        FS_FAST_MUTEX_TAKE_KIND(how, mutex, PTHREAD_MUTEX_TIMED_NP, round);                        \
     }                                                                                              \
-    kind = fs_mutex_kind(mutex);                                                                   \
-    if (!fs_mutex_simple(kind)) {                                                                  \
+    kind = fs_fast_kind(mutex);                                                                    \
+    if (!fs_fast_mutex(kind)) {                                                                    \
         return round(mutex, FS_CALLER());                                                          \
     }                                                                                              \
-    FS_FAST_MUTEX_TAKE_KIND(mutex, kind, round)
-
-/* Whoever gives a plain mutex back need not have it. So it is given back at once, and the entry looked for after that:
- * others get it a little sooner. From then on the mutex is not touched. */
-#define FS_FAST_MUTEX_GIVE_FIRST(mutex)                                                            \
-    struct fs_thread *self = fs_fast_self;                                                         \
-    if (fs_unlikely(!fs_fast_mutex_give(mutex, PTHREAD_MUTEX_TIMED_NP))) {                         \
-        return fs_fast_wake(mutex);                                                                \
-    }                                                                                              \
-    uint32_t slot = self->depth - 1;                                                               \
-    if (fs_unlikely(slot >= self->mutex_room || self->entries[slot].object != (mutex))) {          \
-        return fs_fast_mutex_given(mutex);                                                         \
-    }                                                                                              \
-    fs_store(&self->depth, slot);                                                                  \
-    return 0
+    FS_FAST_MUTEX_TAKE_KIND(how, mutex, kind, round)
 
 #define FS_FAST_MUTEX_GIVE(mutex, round)                                                           \
     unsigned kind = (unsigned)mutex->__data.__kind;                                                \
     if (fs_likely(kind == PTHREAD_MUTEX_TIMED_NP)) {                                               \
-        if (fs_likely(fs_load(&fs_fast_atomic))) {                                                 \
-            FS_FAST_MUTEX_GIVE_FIRST(mutex);                                                       \
-        }                                                                                          \
         FS_FAST_MUTEX_GIVE_KIND(mutex, PTHREAD_MUTEX_TIMED_NP, round);                             \
     }                                                                                              \
-    kind = fs_mutex_kind(mutex);                                                                   \
-    if (!fs_mutex_simple(kind)) {                                                                  \
+    kind = fs_fast_kind(mutex);                                                                    \
+    if (!fs_fast_mutex(kind)) {                                                                    \
         return round(mutex);                                                                       \
     }                                                                                              \
     FS_FAST_MUTEX_GIVE_KIND(mutex, kind, round)

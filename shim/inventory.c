@@ -101,6 +101,9 @@ void fs_drop_entry(struct fs_thread *self, uint32_t slot) {
     if (top < self->capacity) {
         self->entries[slot] = self->entries[top];
         fs_compiler_barrier();
+        fs_store(&self->takes,
+                 self->takes + 1); /* whoever looks on may have looked at that place already */
+        fs_compiler_barrier();
         fs_store(&self->entries[top].object, NULL); /* whoever was at it finds that it has gone */
         fs_compiler_barrier();
         fs_store(&self->depth, top);
@@ -117,15 +120,6 @@ void fs_forget(struct fs_thread *self, const void *object) {
     }
     for (uint32_t slot; (slot = fs_find_entry(self, object)) != FS_NO_SLOT;) {
         fs_pop(self, slot);
-    }
-}
-
-void fs_forget_newest(struct fs_thread *self, const void *object) {
-    for (uint32_t slot = fs_entry_count(self); slot-- > 0;) {
-        if (((uintptr_t)self->entries[slot].object & ~FS_FORKED) == (uintptr_t)object) {
-            fs_pop(self, slot);
-            return;
-        }
     }
 }
 
@@ -186,29 +180,10 @@ static bool is_idle(const struct fs_thread *thread, const struct fs_entry *entry
     return is_critical(entry) && call->idle_asleep && fs_task_sleeps(thread->tid);
 }
 
-/* Being taken or given back is a matter of a few instructions. What looks so after a fork has waited for it in vain
- * is memory that is used for something else. */
-static bool holds_mutex(const struct fs_thread *thread, const struct fs_entry *entry) {
-    enum fs_mutex_state state = fs_mutex_state(entry->object, thread);
-    return state == FS_MUTEX_OWN || (state == FS_MUTEX_BETWEEN && fs_load(&entry->outlasted) == 0);
-}
-
-enum fs_phase fs_entry_phase(const struct fs_thread *thread, const struct fs_entry *entry) {
-    enum fs_phase phase = fs_load(&entry->phase);
-    if (phase == FS_HELD && entry->kind == FS_KIND_MUTEX &&
-        fs_mutex_state(entry->object, thread) == FS_MUTEX_BETWEEN) {
-        return FS_RELEASING;
-    }
-    return phase;
-}
-
 bool fs_entry_live(const struct fs_thread *thread, const struct fs_entry *entry) {
     struct fs_entry copy = *entry;
     if (((uintptr_t)copy.object & FS_DISOWNED) != 0 || is_idle(thread, &copy)) {
         return false;
-    }
-    if (copy.phase == FS_HELD && copy.kind == FS_KIND_MUTEX) {
-        return holds_mutex(thread, &copy);
     }
     /* A pthread_once that an exception has left says so itself; of the other calls that are under way
      * there is no telling. */
@@ -222,17 +197,16 @@ bool fs_call_was_cut(const struct fs_entry *entry, bool by_fork) {
            (!call->idle_asleep || entry->outlasted != 0);
 }
 
-static bool is_held(const struct fs_thread *thread, const struct fs_entry *entry) {
+static bool is_held(const struct fs_entry *entry) {
     uint8_t phase = fs_load(&entry->phase);
-    return phase == FS_RELEASING ||
-           (phase == FS_HELD && (entry->kind != FS_KIND_MUTEX || holds_mutex(thread, entry)));
+    return phase == FS_HELD || phase == FS_RELEASING;
 }
 
 uint32_t fs_hold_count(const struct fs_thread *thread, const void *object, enum fs_kind kind) {
     uint32_t count = 0;
     for (uint32_t slot = fs_entry_count(thread); slot-- > 0;) {
         const struct fs_entry *entry = &thread->entries[slot];
-        if (entry->object == object && entry->kind == kind && is_held(thread, entry)) {
+        if (entry->object == object && entry->kind == kind && is_held(entry)) {
             count++;
         }
     }
@@ -250,7 +224,7 @@ uint32_t fs_reader_count(const void *rwlock) {
 bool fs_holds(const struct fs_thread *thread, const void *object) {
     for (uint32_t slot = fs_entry_count(thread); slot-- > 0;) {
         const struct fs_entry *entry = &thread->entries[slot];
-        if (entry->object == object && is_held(thread, entry)) {
+        if (entry->object == object && is_held(entry)) {
             return true;
         }
     }

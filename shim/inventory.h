@@ -49,10 +49,11 @@ static inline __attribute__((always_inline)) void fs_note_frame(struct fs_thread
     }
 }
 
-/* Of the place at `slot`, which still says what it was last used for. */
+/* Of the place at `slot`, which still says what it was last used for. (The fast ways look at the object alone.) */
 static inline __attribute__((always_inline)) void fs_reserve(struct fs_thread *self,
                                                              uint32_t slot) {
     if (fs_likely(slot < self->capacity)) {
+        fs_store(&self->entries[slot].object, NULL);
         fs_store(&self->entries[slot].phase, FS_RESERVED);
         fs_store_frame(&self->entries[slot].frame);
     }
@@ -195,8 +196,6 @@ static inline uint32_t fs_leaving(struct fs_thread *self, const void *object) {
     uint32_t slot = self->depth - 1; /* wraps to FS_NO_SLOT at depth 0 */
     slot = fs_settle(self, object, slot);
     if (fs_likely(slot != FS_NO_SLOT)) {
-        fs_note_frame(self, slot); /* a mutex that was taken the fast way has none */
-        fs_compiler_barrier();
         fs_store(&self->entries[slot].phase, FS_RELEASING);
     }
     return slot;
@@ -224,8 +223,6 @@ static inline void fs_kept(struct fs_thread *self, const void *object, uint32_t 
 
 /* Forgets every entry of the caller for `object`: it was initialised anew or destroyed. */
 void fs_forget(struct fs_thread *self, const void *object);
-/* Forgets the newest one. Does not touch the object. */
-void fs_forget_newest(struct fs_thread *self, const void *object);
 
 /* --- waits for another thread (condition variables, barriers, semaphores, joins) --------------- */
 
@@ -264,9 +261,6 @@ static inline uint32_t fs_entry_count(const struct fs_thread *thread) {
 /* True if the entry is to be believed: its call is under way, or its object still says that this
  * thread holds it. Reads doubtful memory safely. */
 bool fs_entry_live(const struct fs_thread *thread, const struct fs_entry *entry);
-
-/* The phase that the entry says, but where its mutex is the one to say (fast.h). */
-enum fs_phase fs_entry_phase(const struct fs_thread *thread, const struct fs_entry *entry);
 
 /* In the child, of a critical call that a vanished thread was inside: true if it may have held its lock,
  * and holds it still. `by_fork`: fork() made the child.

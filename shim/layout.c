@@ -88,19 +88,10 @@ static bool plausible_rwlock(const pthread_rwlock_t *rwlock) {
            rwlock->__data.__flags < 3;
 }
 
-enum fs_mutex_state fs_mutex_state(const void *mutex, const struct fs_thread *thread) {
+static bool held_mutex(const void *object, const struct fs_thread *thread) {
     pthread_mutex_t copy;
-    if (!fs_peek(&copy, mutex, sizeof copy) || !plausible_mutex(&copy) || !fs_mutex_locked(&copy)) {
-        return FS_MUTEX_OTHER;
-    }
-    int owner = fs_mutex_owner(&copy);
-    if (owner == thread->owner_id) {
-        return FS_MUTEX_OWN;
-    }
-    bool simple = fs_mutex_simple(fs_mutex_kind(&copy)) && copy.__data.__spins == 0 &&
-                  copy.__data.__elision == 0 && copy.__data.__list.__prev == NULL &&
-                  copy.__data.__list.__next == NULL;
-    return simple && owner == 0 ? FS_MUTEX_BETWEEN : FS_MUTEX_OTHER;
+    return fs_peek(&copy, object, sizeof copy) && plausible_mutex(&copy) &&
+           fs_mutex_locked(&copy) && fs_mutex_owner(&copy) == thread->owner_id;
 }
 
 static bool held_rwlock(uint8_t kind, const void *object, const struct fs_thread *thread) {
@@ -131,7 +122,7 @@ bool fs_layout_held_by(uint8_t kind, const void *object, const struct fs_thread 
     int word;
     switch (kind) {
     case FS_KIND_MUTEX:
-        return fs_mutex_state(object, thread) == FS_MUTEX_OWN;
+        return held_mutex(object, thread);
     case FS_KIND_RWLOCK_READ:
     case FS_KIND_RWLOCK_WRITE:
         return held_rwlock(kind, object, thread);

@@ -139,14 +139,11 @@ static struct fs_thread *take_record(void) {
 
 bool fs_fast_ways;
 
-/* Who has to come to the gate with each lock has no room for others. */
-static bool goes_fast(void) { return fs_fast_ways && !fs_world_gates_all(); }
-
 static void clear_record(struct fs_thread *record) {
     memset(record, 0, sizeof *record);
     record->entries = record->inline_entries;
     record->capacity = FS_INLINE_ENTRIES;
-    record->room = record->mutex_room = goes_fast() ? FS_INLINE_ENTRIES : 0;
+    record->room = record->mutex_room = fs_fast_ways ? FS_INLINE_ENTRIES : 0;
     record->state = FS_DETACHED; /* touches nothing until it runs */
     record->wake_index = registry.serial++ % 32;
 }
@@ -307,7 +304,7 @@ void fs_thread_end(struct fs_thread *self) {
 
 static void identify_as(struct fs_thread *self, int owner_id) {
     self->owner_id = owner_id;
-    self->room = goes_fast() && owner_id == self->tid ? self->capacity : 0;
+    self->room = fs_fast_ways && owner_id == self->tid ? self->capacity : 0;
     self->mutex_room = __libc_single_threaded ? 0 : self->room;
 }
 

@@ -56,9 +56,7 @@ enum fs_phase {
 struct fs_entry {
     void *object;
     const void *caller;
-    /* Of the taking call: tells an entry that a longjmp left behind. Not of a mutex that a fast way has taken: that
-     * says itself who has it (fast.h). */
-    uintptr_t frame;
+    uintptr_t frame; /* of the taking call: tells an entry that a longjmp left behind */
     union {
         struct {
             uint8_t kind;
@@ -116,8 +114,9 @@ struct fs_thread {
     /* The hot path's line. Written by the thread itself; read by a forking thread that has set
      * world's stop word and run a membarrier, and by the child, where nothing moves. */
     uint32_t depth; /* entries in use; raised before the lock is taken (world.h) */
-    uint32_t takes; /* counts entries made with the stop word set: a walk over them was true if it
-                          has not changed */
+    uint32_t
+        takes; /* counts entries made with the stop word set, and those that moved: a walk over them was
+                     * true if it has not changed */
     uint32_t capacity; /* entries that there is room for */
     uint32_t room;     /* the same, but 0 where the fast ways are off (fast.h) */
     struct fs_entry *entries;

@@ -107,8 +107,7 @@ static bool survivor_is_at(const struct child *child, const void *object) {
     uint32_t count = fs_entry_count(child->survivor);
     for (uint32_t slot = 0; slot < count; slot++) {
         const struct fs_entry *entry = &child->survivor->entries[slot];
-        enum fs_phase phase = fs_entry_phase(child->survivor, entry);
-        if (entry->object == object && phase != FS_HELD && phase != FS_RESERVED) {
+        if (entry->object == object && entry->phase != FS_HELD && entry->phase != FS_RESERVED) {
             return true;
         }
     }
@@ -118,7 +117,7 @@ static bool survivor_is_at(const struct child *child, const void *object) {
 static void repair_mutex(const struct fs_thread *vanished, const struct fs_entry *entry,
                          const struct child *child) {
     pthread_mutex_t copy;
-    bool in_flight = fs_entry_phase(vanished, entry) != FS_HELD;
+    bool in_flight = entry->phase != FS_HELD;
     if (in_flight && survivor_is_at(child, entry->object)) {
         return; /* it is the survivor that has it, or is about to */
     }
@@ -141,7 +140,9 @@ static void repair_waiters_mutex(pthread_mutex_t *mutex, const struct fs_thread 
     if (!PEEK(mutex, copy) || fs_mutex_shared(&copy, mutex)) {
         return;
     }
-    if (!is_survivors(fs_mutex_owner(&copy), child) && locked_by(&copy, vanished, true)) {
+    bool in_flight =
+        !survivor_is_at(child, mutex); /* else it is the survivor that is about to have it */
+    if (!is_survivors(fs_mutex_owner(&copy), child) && locked_by(&copy, vanished, in_flight)) {
         fs_mutex_rebuild(mutex);
     }
     fs_mutex_forget_users(mutex);
@@ -373,15 +374,6 @@ static void relock_file(const struct fs_entry *entry, const struct child *child)
     }
 }
 
-static bool is_under_way(const struct fs_entry *entry, const struct child *child) {
-    pthread_mutex_t copy;
-    if (entry->phase != FS_HELD || entry->kind != FS_KIND_MUTEX) {
-        return entry->phase != FS_HELD;
-    }
-    return PEEK(entry->object, copy) && fs_mutex_simple(fs_mutex_kind(&copy)) &&
-           fs_mutex_state(entry->object, child->survivor) != FS_MUTEX_OWN;
-}
-
 static void reown_all(const struct child *child) {
     uint32_t count = fs_entry_count(child->survivor);
     for (uint32_t slot = 0; slot < count; slot++) {
@@ -393,7 +385,7 @@ static void reown_all(const struct child *child) {
             relock_file(entry, child);
         } else if (child->old_id != child->new_id) {
             reown(entry, child);
-            if (is_under_way(entry, child)) { /* a handler forked in the middle of the call */
+            if (entry->phase != FS_HELD) { /* a handler forked in the middle of the call */
                 entry->object = (void *)((uintptr_t)entry->object | FS_FORKED);
             }
         }
@@ -437,7 +429,7 @@ static void settle_entry(struct fs_thread *vanished, const struct fs_entry *entr
                          const struct child *child) {
     if (fs_event_wanted() && (entry->kind != FS_KIND_CRITICAL || was_cut(vanished, entry, child))) {
         struct fs_remnant remnant = remnant_of(vanished, entry->kind, entry->object, entry->caller);
-        remnant.phase = fs_entry_phase(vanished, entry);
+        remnant.phase = entry->phase;
         remnant.stack = entry->stack;
         fs_event_inherited(&remnant);
         if (fs_config.mode == FS_MODE_DETECT && still_counts(&remnant, child)) {

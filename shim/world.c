@@ -748,8 +748,6 @@ void fs_world_init(void) {
     fs_store(&fs_fork_page.stop, world.modes);
 }
 
-bool fs_world_gates_all(void) { return world.modes != 0; }
-
 /* Until the deadline: a thread that was let go may stand badly again. */
 static bool all_stand_well(const struct fs_thread *self, int64_t deadline) {
     uint32_t seen = fs_world_progress_seen();

@@ -79,8 +79,6 @@ static inline void fs_attach(struct fs_thread *self, uint32_t before) {
 /* Called by the suspend signal's handler: parks the caller, whose registers (greg_t[]) were these, for as
  * long as it is summoned. */
 void fs_suspend_here(struct fs_thread *self, const void *registers);
-/* True if each lock has to come to fs_gate(): there is no membarrier, or stacks are asked for. */
-bool fs_world_gates_all(void);
 /* True while the world is being stopped by another thread than the caller. */
 bool fs_stop_wanted(const struct fs_thread *self);
 /* For the forking thread: whoever the suspend signal has parked, and is not summoned any more, goes on. */

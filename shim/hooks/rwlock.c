@@ -17,7 +17,7 @@ static inline void put_right(pthread_rwlock_t *rwlock) {
         put_right(rwlock);                                                                         \
         return fs_real.real(rwlock);                                                               \
     }                                                                                              \
-    FS_WAYS_ROUND(name, pthread_rwlock_t, how, kind, real_##name)
+    FS_WAY_ROUND(name, pthread_rwlock_t, how, kind, real_##name)
 WAY_ROUND(read_lock, FS_TAKING, FS_KIND_RWLOCK_READ, pthread_rwlock_rdlock)
 WAY_ROUND(try_read_lock, FS_TRYING, FS_KIND_RWLOCK_READ, pthread_rwlock_tryrdlock)
 WAY_ROUND(write_lock, FS_TAKING, FS_KIND_RWLOCK_WRITE, pthread_rwlock_wrlock)

@@ -30,8 +30,8 @@ static int real_try_lock(pthread_spinlock_t *spin) {
 
 static void *object(pthread_spinlock_t *spin) { return (void *)(uintptr_t)spin; }
 
-FS_WAYS_ROUND(lock, pthread_spinlock_t, FS_TAKING, FS_KIND_SPIN, real_lock)
-FS_WAYS_ROUND(try_lock, pthread_spinlock_t, FS_TRYING, FS_KIND_SPIN, real_try_lock)
+FS_WAY_ROUND(lock, pthread_spinlock_t, FS_TAKING, FS_KIND_SPIN, real_lock)
+FS_WAY_ROUND(try_lock, pthread_spinlock_t, FS_TRYING, FS_KIND_SPIN, real_try_lock)
 
 static __attribute__((noinline)) int unlock(pthread_spinlock_t *spin) {
     is_inherited(spin, false);

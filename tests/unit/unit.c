@@ -262,33 +262,6 @@ START_TEST(inventory_drops_what_is_no_longer_true) {
 }
 END_TEST
 
-/* In the middle of being taken a mutex is locked and names nobody. Memory that only looks so is believed once. */
-START_TEST(inventory_believes_a_mutex_that_says_who_has_it) {
-    struct fs_thread *self = fs_current();
-    pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-    ck_assert_int_eq(fs_mutex_state(&mutex, self), FS_MUTEX_OTHER);
-    pthread_mutex_lock(&mutex);
-    struct fs_entry *entry = &self->entries[0];
-    ck_assert_int_eq(fs_mutex_state(&mutex, self), FS_MUTEX_OWN);
-    ck_assert_int_eq(fs_entry_phase(self, entry), FS_HELD);
-    mutex.__data.__owner = 0;
-    ck_assert_int_eq(fs_mutex_state(&mutex, self), FS_MUTEX_BETWEEN);
-    ck_assert_int_eq(fs_entry_phase(self, entry), FS_RELEASING);
-    ck_assert(fs_is_busy(self));
-    entry->outlasted = FS_WAITED_HELD;
-    ck_assert(!fs_is_busy(self));
-    entry->outlasted = 0;
-    mutex.__data.__list.__next = (void *)&mutex;
-    ck_assert_int_eq(fs_mutex_state(&mutex, self), FS_MUTEX_OTHER);
-    ck_assert(!fs_is_busy(self));
-    mutex.__data.__list.__next = NULL;
-    mutex.__data.__owner = self->owner_id + 1;
-    ck_assert(!fs_is_busy(self));
-    ck_assert(!fs_holds(self, &mutex));
-    fs_forget(self, &mutex);
-}
-END_TEST
-
 START_TEST(inventory_drops_calls_that_were_jumped_out_of) {
     struct fs_thread *self = fs_current();
     pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -600,7 +573,7 @@ START_TEST(a_handler_may_jump_out_at_every_instruction) {
         pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
         bool jumped = stepped(pthread_mutex_lock_of, &mutex, at, jump_out);
         fs_prune(self, fs_frame());
-        ck_assert_uint_le(self->depth, fs_mutex_state(&mutex, self) != FS_MUTEX_OTHER);
+        ck_assert_uint_le(self->depth, fs_layout_held_by(FS_KIND_MUTEX, &mutex, self));
         ck_assert(jumped || self->depth == 1);
         fs_forget(self, &mutex);
         if (!jumped) {
@@ -877,7 +850,6 @@ static Suite *suite(void) {
     tcase_add_test(parts, inventory_nests_deep_and_lets_go_in_any_order);
     tcase_add_test(parts, inventory_forgets_what_was_not_taken);
     tcase_add_test(parts, inventory_drops_what_is_no_longer_true);
-    tcase_add_test(parts, inventory_believes_a_mutex_that_says_who_has_it);
     tcase_add_test(parts, inventory_drops_calls_that_were_jumped_out_of);
     tcase_add_test(parts, inventory_sees_a_release_by_another_thread);
     tcase_add_test(parts, a_thread_that_always_holds_something_is_always_busy);

@@ -31,15 +31,25 @@ static struct wait wait_begin(struct fs_thread *self, void *cond, void *mutex, c
     return wait;
 }
 
+static void no_longer_waits(const struct wait *wait) {
+    fs_wait_end(wait->self);
+    fs_store(&wait->self->state, wait->before);
+    fs_compiler_barrier();
+}
+
 /* Woken while the world is stopped, and holding nothing but the mutex: gives it back, and takes it
- * through the gate. */
+ * through the gate. Until the world starts it counts as waiting: the kernel copies one page after the other, and a
+ * child that has got the mutex as it was taken must find in our record whose it was. */
 static void retake_mutex(const struct wait *wait, uint32_t slot) {
     struct fs_thread *self = wait->self;
     int saved_errno = errno;
     if (fs_real.pthread_mutex_unlock(wait->mutex) != 0) {
+        no_longer_waits(wait);
         fs_held(self, wait->mutex, slot);
     } else {
         fs_leave(self, wait->mutex, slot);
+        fs_attach_slow(self);
+        no_longer_waits(wait);
         slot = fs_enter(self, wait->mutex, FS_KIND_MUTEX, wait->mutex_caller);
         fs_taken(self, wait->mutex, slot, fs_real.pthread_mutex_lock(wait->mutex));
     }
@@ -55,14 +65,12 @@ static void wait_end(const struct wait *wait) {
     if (wait->recorded) {
         slot = fs_enter_late(self, wait->mutex, FS_KIND_MUTEX, wait->mutex_caller);
     }
-    fs_wait_end(self);
-    fs_store(&self->state, wait->before);
-    fs_compiler_barrier();
     bool stopped = fs_unlikely(fs_stop_is_set()) && fs_stop_wanted(self);
     if (stopped && wait->recorded && self->depth == 1 && !fs_mutex_robust(wait->mutex)) {
         retake_mutex(wait, slot);
         return;
     }
+    no_longer_waits(wait);
     if (wait->recorded) {
         fs_held(self, wait->mutex, slot);
     }

@@ -293,6 +293,46 @@ START_TEST(inventory_sees_a_release_by_another_thread) {
 }
 END_TEST
 
+static pthread_mutex_t sleepers_mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t sleepers_cond = PTHREAD_COND_INITIALIZER;
+static struct fs_thread *_Atomic sleeper;
+
+static void *wait_until(void *deadline) {
+    pthread_mutex_lock(&sleepers_mutex);
+    sleeper = fs_current();
+    int error = pthread_cond_timedwait(&sleepers_cond, &sleepers_mutex, deadline);
+    bool held = fs_holds(fs_current(), &sleepers_mutex);
+    pthread_mutex_unlock(&sleepers_mutex);
+    return error == ETIMEDOUT && held ? NULL : deadline;
+}
+
+/* The child may get its mutex from the moment in which it had it. */
+START_TEST(a_waiter_that_wakes_up_while_the_world_is_stopped_goes_on_waiting) {
+    struct timespec deadline;
+    pthread_t thread;
+    void *wrong;
+    clock_gettime(CLOCK_REALTIME, &deadline);
+    deadline.tv_nsec += 50 * FS_MSEC;
+    deadline.tv_sec += deadline.tv_nsec / (1000 * FS_MSEC);
+    deadline.tv_nsec %= (1000 * FS_MSEC);
+    pthread_create(&thread, NULL, wait_until, &deadline);
+    while (sleeper == NULL || fs_load(&sleeper->wait_count) == 0 || fs_load(&sleeper->depth) != 0) {
+        sched_yield();
+    }
+    ck_assert(fs_world_stop(fs_current(), false));
+    while (fs_load_acquire(&sleeper->state) != FS_SUSPENDED) {
+        fs_sleep(FS_MSEC);
+    }
+    ck_assert_uint_eq(sleeper->depth, 0);
+    ck_assert_uint_eq(sleeper->wait_count, 1);
+    ck_assert_ptr_eq(sleeper->waits[0].mutex, &sleepers_mutex);
+    ck_assert(!fs_mutex_locked(&sleepers_mutex));
+    fs_world_start();
+    pthread_join(thread, &wrong);
+    ck_assert_ptr_null(wrong);
+}
+END_TEST
+
 /* --- the fast ways --------------------------------------------------------------------------- */
 
 static void *do_nothing(void *unused) { return unused; }
@@ -852,6 +892,7 @@ static Suite *suite(void) {
     tcase_add_test(parts, inventory_drops_what_is_no_longer_true);
     tcase_add_test(parts, inventory_drops_calls_that_were_jumped_out_of);
     tcase_add_test(parts, inventory_sees_a_release_by_another_thread);
+    tcase_add_test(parts, a_waiter_that_wakes_up_while_the_world_is_stopped_goes_on_waiting);
     tcase_add_test(parts, a_thread_that_always_holds_something_is_always_busy);
     tcase_add_loop_test(parts, the_fast_ways_are_on_and_leave_what_glibc_leaves, 0, 2);
     tcase_add_test(parts, a_rwlock_taken_and_given_back_in_any_order_is_as_glibc_leaves_it);

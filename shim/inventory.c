@@ -101,8 +101,7 @@ void fs_drop_entry(struct fs_thread *self, uint32_t slot) {
     if (top < self->capacity) {
         self->entries[slot] = self->entries[top];
         fs_compiler_barrier();
-        fs_store(&self->takes,
-                 self->takes + 1); /* whoever looks on may have looked at that place already */
+        fs_store(&self->takes, self->takes + 1); /* a walker may have passed that place */
         fs_compiler_barrier();
         fs_store(&self->entries[top].object, NULL); /* whoever was at it finds that it has gone */
         fs_compiler_barrier();

@@ -114,9 +114,9 @@ struct fs_thread {
     /* The hot path's line. Written by the thread itself; read by a forking thread that has set
      * world's stop word and run a membarrier, and by the child, where nothing moves. */
     uint32_t depth; /* entries in use; raised before the lock is taken (world.h) */
-    uint32_t
-        takes; /* counts entries made with the stop word set, and those that moved: a walk over them was
-                     * true if it has not changed */
+    /* Counts entries made with the stop word set, and those that moved: a walk over them was true if it has not
+     * changed. */
+    uint32_t takes;
     uint32_t capacity; /* entries that there is room for */
     uint32_t room;     /* the same, but 0 where the fast ways are off (fast.h) */
     struct fs_entry *entries;

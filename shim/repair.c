@@ -140,8 +140,7 @@ static void repair_waiters_mutex(pthread_mutex_t *mutex, const struct fs_thread 
     if (!PEEK(mutex, copy) || fs_mutex_shared(&copy, mutex)) {
         return;
     }
-    bool in_flight =
-        !survivor_is_at(child, mutex); /* else it is the survivor that is about to have it */
+    bool in_flight = !survivor_is_at(child, mutex); /* else the survivor is about to have it */
     if (!is_survivors(fs_mutex_owner(&copy), child) && locked_by(&copy, vanished, in_flight)) {
         fs_mutex_rebuild(mutex);
     }

@@ -217,16 +217,18 @@ static int semaphores(const void *arg) {
 }
 
 static const struct hazard hazards[] = {
-    HAZARD_OF("steps_mutex", forks_at_each_step, MUTEX(lock, &plain), WRONG, "a plain mutex"),
-    HAZARD_OF("steps_trylock", forks_at_each_step, MUTEX(trylock, &plain), WRONG,
-              "a plain mutex, by trylock"),
-    HAZARD_OF("steps_recursive", forks_at_each_step, MUTEX(lock, &recursive), WRONG,
-              "a recursive mutex"),
-    HAZARD_OF("steps_errorcheck", forks_at_each_step, MUTEX(lock, &errorcheck), WRONG,
-              "an error-checking mutex"),
-    HAZARD_OF("steps_rdlock", forks_at_each_step, RWLOCK(rdlock), WRONG, "a rwlock, for reading"),
-    HAZARD_OF("steps_wrlock", forks_at_each_step, RWLOCK(wrlock), WRONG, "a rwlock, for writing"),
-    HAZARD("steps_spin", spins, WRONG, "a spinlock"),
-    HAZARD("steps_sem", semaphores, WRONG, "a semaphore that is used as a lock"),
+    HAZARD_PATIENT("steps_mutex", forks_at_each_step, MUTEX(lock, &plain), WRONG, "a plain mutex"),
+    HAZARD_PATIENT("steps_trylock", forks_at_each_step, MUTEX(trylock, &plain), WRONG,
+                   "a plain mutex, by trylock"),
+    HAZARD_PATIENT("steps_recursive", forks_at_each_step, MUTEX(lock, &recursive), WRONG,
+                   "a recursive mutex"),
+    HAZARD_PATIENT("steps_errorcheck", forks_at_each_step, MUTEX(lock, &errorcheck), WRONG,
+                   "an error-checking mutex"),
+    HAZARD_PATIENT("steps_rdlock", forks_at_each_step, RWLOCK(rdlock), WRONG,
+                   "a rwlock, for reading"),
+    HAZARD_PATIENT("steps_wrlock", forks_at_each_step, RWLOCK(wrlock), WRONG,
+                   "a rwlock, for writing"),
+    HAZARD_PATIENT("steps_spin", spins, NULL, WRONG, "a spinlock"),
+    HAZARD_PATIENT("steps_sem", semaphores, NULL, WRONG, "a semaphore that is used as a lock"),
 };
 HAZARD_MAIN(hazards)

@@ -115,7 +115,7 @@ $(TESTS)/bench: tests/bench/bench.cpp
 	@echo "  CXX $<"
 	@$(CXX) $(TEST_CXXFLAGS) -o $@ $<
 
-$(TESTS)/unit: tests/unit/unit.c $(SHIM_OBJECTS)
+$(TESTS)/unit: tests/unit/unit.c tests/programs/calls.h $(SHIM_OBJECTS)
 	@mkdir -p $(@D)
 	@echo "  CC  $<"
 	@$(CC) $(TEST_CFLAGS) -Wno-conversion -D_GNU_SOURCE -ftls-model=initial-exec -fno-strict-aliasing \

@@ -60,9 +60,9 @@ static inline __attribute__((always_inline)) void fs_reserve(struct fs_thread *s
     fs_compiler_barrier();
 }
 
-/* Raises the depth, over a place that is reserved, and returns it. It is reserved first, so that a handler that jumps away
- * before the entry is filled leaves one that can be told; and again, since a handler that locks in between uses
- * the same place. */
+/* Raises the depth, over a place that is reserved, and returns it. It is reserved first, so that a handler that
+ * jumps away before the entry is filled leaves one that can be told; and again, since a handler that locks in between
+ * uses the same place. */
 static inline __attribute__((always_inline)) uint32_t fs_raise_over(struct fs_thread *self) {
     uint32_t slot = self->depth;
     fs_reserve(self, slot);

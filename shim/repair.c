@@ -140,8 +140,9 @@ static void repair_waiters_mutex(pthread_mutex_t *mutex, const struct fs_thread 
     if (!PEEK(mutex, copy) || fs_mutex_shared(&copy, mutex)) {
         return;
     }
-    bool in_flight = !survivor_is_at(child, mutex); /* else the survivor is about to have it */
-    if (!is_survivors(fs_mutex_owner(&copy), child) && locked_by(&copy, vanished, in_flight)) {
+    int owner = fs_mutex_owner(&copy);
+    if (!is_survivors(owner, child) && locked_by(&copy, vanished, true) &&
+        (owner != 0 || !survivor_is_at(child, mutex))) {
         fs_mutex_rebuild(mutex);
     }
     fs_mutex_forget_users(mutex);

@@ -5,7 +5,8 @@
  */
 #include "hazard.h"
 
-#include <semaphore.h>
+#include "calls.h"
+
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/mman.h>
@@ -166,22 +167,6 @@ static int forks_at_each_step(const void *arg) {
 }
 
 /* ---- kinds ---- */
-
-#define CALL(name, type)                                                                           \
-    static int name##_of(void *lock) { return name((type *)lock); }
-CALL(pthread_mutex_lock, pthread_mutex_t)
-CALL(pthread_mutex_trylock, pthread_mutex_t)
-CALL(pthread_mutex_unlock, pthread_mutex_t)
-CALL(pthread_rwlock_rdlock, pthread_rwlock_t)
-CALL(pthread_rwlock_wrlock, pthread_rwlock_t)
-CALL(pthread_rwlock_trywrlock, pthread_rwlock_t)
-CALL(pthread_rwlock_unlock, pthread_rwlock_t)
-CALL(pthread_spin_lock, pthread_spinlock_t)
-CALL(pthread_spin_trylock, pthread_spinlock_t)
-CALL(pthread_spin_unlock, pthread_spinlock_t)
-CALL(sem_wait, sem_t)
-CALL(sem_trywait, sem_t)
-CALL(sem_post, sem_t)
 
 static pthread_mutex_t plain = PTHREAD_MUTEX_INITIALIZER;
 static pthread_mutex_t recursive = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;

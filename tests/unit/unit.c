@@ -25,6 +25,7 @@
 #include "../../shim/report.h"
 #include "../../shim/safepoint.h"
 #include "../../shim/sys.h"
+#include "../programs/calls.h"
 
 /* --- options --------------------------------------------------------------------------------- */
 
@@ -297,29 +298,33 @@ static pthread_mutex_t sleepers_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t sleepers_cond = PTHREAD_COND_INITIALIZER;
 static struct fs_thread *_Atomic sleeper;
 
-static void *wait_until(void *deadline) {
+static _Atomic bool sleeper_wakes;
+
+static void *wait_until_it_wakes(void *wrong) {
     pthread_mutex_lock(&sleepers_mutex);
     sleeper = fs_current();
-    int error = pthread_cond_timedwait(&sleepers_cond, &sleepers_mutex, deadline);
+    int error = 0;
+    while (!sleeper_wakes) {
+        error |= pthread_cond_wait(&sleepers_cond, &sleepers_mutex);
+    }
     bool held = fs_holds(fs_current(), &sleepers_mutex);
     pthread_mutex_unlock(&sleepers_mutex);
-    return error == ETIMEDOUT && held ? NULL : deadline;
+    return error == 0 && held ? NULL : wrong;
 }
 
 /* The child may get its mutex from the moment in which it had it. */
 START_TEST(a_waiter_that_wakes_up_while_the_world_is_stopped_goes_on_waiting) {
-    struct timespec deadline;
     pthread_t thread;
     void *wrong;
-    clock_gettime(CLOCK_REALTIME, &deadline);
-    deadline.tv_nsec += 50 * FS_MSEC;
-    deadline.tv_sec += deadline.tv_nsec / (1000 * FS_MSEC);
-    deadline.tv_nsec %= (1000 * FS_MSEC);
-    pthread_create(&thread, NULL, wait_until, &deadline);
+    pthread_create(&thread, NULL, wait_until_it_wakes, &sleepers_mutex);
     while (sleeper == NULL || fs_load(&sleeper->wait_count) == 0 || fs_load(&sleeper->depth) != 0) {
         sched_yield();
     }
     ck_assert(fs_world_stop(fs_current(), false));
+    pthread_mutex_lock(&sleepers_mutex); /* once it is inside the wait */
+    sleeper_wakes = true;
+    pthread_cond_signal(&sleepers_cond);
+    pthread_mutex_unlock(&sleepers_mutex);
     while (fs_load_acquire(&sleeper->state) != FS_SUSPENDED) {
         fs_sleep(FS_MSEC);
     }
@@ -480,21 +485,6 @@ static bool holds_it_alone(struct fs_thread *self, const void *object) {
 }
 
 /* One of each kind that has a fast way. (C11's are mutexes.) */
-#define CALL(name, type)                                                                           \
-    static int name##_of(void *lock) { return name((type *)lock); }
-CALL(pthread_mutex_lock, pthread_mutex_t)
-CALL(pthread_mutex_trylock, pthread_mutex_t)
-CALL(pthread_mutex_unlock, pthread_mutex_t)
-CALL(pthread_rwlock_rdlock, pthread_rwlock_t)
-CALL(pthread_rwlock_tryrdlock, pthread_rwlock_t)
-CALL(pthread_rwlock_wrlock, pthread_rwlock_t)
-CALL(pthread_rwlock_unlock, pthread_rwlock_t)
-CALL(pthread_spin_lock, pthread_spinlock_t)
-CALL(pthread_spin_trylock, pthread_spinlock_t)
-CALL(pthread_spin_unlock, pthread_spinlock_t)
-CALL(sem_wait, sem_t)
-CALL(sem_trywait, sem_t)
-CALL(sem_post, sem_t)
 static pthread_mutex_t plain = PTHREAD_MUTEX_INITIALIZER;
 static pthread_mutex_t recursive = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
 static pthread_mutex_t errorcheck = PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;

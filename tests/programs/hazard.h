@@ -172,12 +172,18 @@ static inline struct timespec hz_in_ms(clockid_t clock, int64_t ms) {
     return when;
 }
 
-/* Sleeps wholly, whatever interrupts it. */
+/* Sleeps wholly, whatever interrupts it. Until a time: the kernel adds its timer slack to what is left, and whoever is
+ * interrupted more often than that would never have slept enough. */
 static inline void hz_sleep_us(long us) {
-    struct timespec left;
-    left.tv_sec = us / 1000000;
-    left.tv_nsec = us % 1000000 * 1000;
-    while (nanosleep(&left, &left) != 0 && errno == EINTR) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += us / 1000000;
+    until.tv_nsec += us % 1000000 * 1000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR) {
     }
 }
 

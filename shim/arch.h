@@ -79,11 +79,4 @@ static inline __attribute__((always_inline)) void fs_store_frame(uintptr_t *fram
     __asm__("mov %%rsp, %0" : "=m"(*frame));
 }
 
-static inline __attribute__((always_inline)) bool fs_is_frame(const uintptr_t *frame) {
-    __asm__ goto("cmp %%rsp, %0\n\tjne %l[other]" : : "m"(*frame) : "cc" : other);
-    return true;
-other:
-    return false;
-}
-
 #endif

@@ -36,7 +36,7 @@ static bool probe_mutex(unsigned kind) {
     ours.__data.__kind = (int)kind | FS_MUTEX_NO_ELISION;
     pthread_mutex_t glibcs = ours, alone = ours;
     fs_real.pthread_mutex_lock(&glibcs);
-    bool good = fs_fast_mutex(fs_fast_kind(&ours)) && fs_fast_mutex_take(&ours, kind, id) &&
+    bool good = fs_mutex_simple(fs_mutex_kind(&ours)) && fs_fast_mutex_take(&ours, kind, id) &&
                 !fs_fast_mutex_take(&ours, kind, id) && memcmp(&ours, &glibcs, sizeof ours) == 0;
     good = good && fs_fast_mutex_take_alone(&alone, kind, id) &&
            !fs_fast_mutex_take_alone(&alone, kind, id) &&
@@ -167,6 +167,28 @@ int fs_fast_taken(struct fs_thread *self, void *object, uint32_t slot) {
 int fs_fast_released(struct fs_thread *self, void *object, uint32_t slot, enum fs_kind kind) {
     fs_left(self, object, slot, kind);
     return 0;
+}
+
+int fs_fast_mutex_taken(struct fs_thread *self, pthread_mutex_t *mutex, const void *caller) {
+    uint32_t slot = fs_find_entry(self, mutex);
+    if (slot == FS_NO_SLOT) {
+        slot = fs_enter_late(self, mutex, FS_KIND_MUTEX, caller);
+    }
+    fs_held(self, mutex, slot);
+    return 0;
+}
+
+uint32_t fs_fast_mutex_waits(struct fs_thread *self, const pthread_mutex_t *mutex, uint32_t slot,
+                             enum fs_phase phase) {
+    const void *caller = self->entries[slot].caller;
+    slot = fs_settle(self, mutex, slot);
+    if (slot == FS_NO_SLOT) {
+        return fs_enter_as(self, (void *)(uintptr_t)mutex, FS_KIND_MUTEX, caller, phase);
+    }
+    fs_note_frame(self, slot);
+    fs_compiler_barrier();
+    fs_store(&self->entries[slot].phase, (uint8_t)phase);
+    return slot;
 }
 
 int fs_fast_wake(struct fs_thread *self, pthread_mutex_t *mutex, uint32_t slot) {

@@ -25,15 +25,6 @@ void fs_fast_init(void);
 /* In the child, in the only thread: nobody goes the fast ways any more. */
 void fs_fast_off(void);
 
-/* Of the kinds of mutex the ones that the fast way knows come first (nptl/pthreadP.h). Others, and every flag
- * (shared, robust, priority protocols, elision), are greater. One says only that the mutex was asked
- * for by an attribute (PTHREAD_MUTEX_NO_ELISION_NP). */
-enum { FS_MUTEX_NO_ELISION = 512 };
-static inline unsigned fs_fast_kind(const pthread_mutex_t *mutex) {
-    return (unsigned)mutex->__data.__kind & ~(unsigned)FS_MUTEX_NO_ELISION;
-}
-static inline bool fs_fast_mutex(unsigned kind) { return kind <= PTHREAD_MUTEX_ERRORCHECK_NP; }
-
 /* What glibc notes in a mutex that it has taken. */
 static inline void fs_fast_mutex_own(pthread_mutex_t *mutex, unsigned kind, int owner_id) {
     if (fs_unlikely(kind == PTHREAD_MUTEX_RECURSIVE_NP)) {
@@ -226,22 +217,22 @@ static inline bool fs_fast_nobody_waits(const pthread_cond_t *cond) {
 /* --- the record ------------------------------------------------------------------------------ */
 
 /* fs_enter_as() where there is room and no fork under way: the new entry. NULL: the depth is as it was.
- * The entry is filled before the depth goes up, its frame first: a signal handler that locks in between uses the
- * same place, and leaves another frame there. That is looked at before the stop word is: whatever a fork makes of
+ * The entry is filled before the depth goes up, its phase first: a signal handler that locks in between uses the
+ * same place, and leaves another phase there. That is looked at before the stop word is: whatever a fork makes of
  * such an entry, its thread is not past the gate. */
 static inline struct fs_entry *fs_fast_enter(struct fs_thread *self, uint32_t slot, void *object,
                                              enum fs_kind kind, enum fs_phase phase,
                                              const void *caller) {
     struct fs_entry *entry = &self->entries[slot];
-    fs_store_frame(&entry->frame);
+    fs_store(&entry->what, FS_WHAT(kind, phase));
     fs_compiler_barrier();
+    fs_store_frame(&entry->frame);
     entry->object = object;
     entry->caller = caller;
-    fs_store(&entry->what, FS_WHAT(kind, phase));
     fs_compiler_barrier();
     fs_store(&self->depth, slot + 1);
     fs_compiler_barrier();
-    if (fs_unlikely(!fs_is_frame(&entry->frame) || fs_stop_is_set())) {
+    if (fs_unlikely(fs_load(&entry->what) != FS_WHAT(kind, phase) || fs_stop_is_set())) {
         fs_store(&self->depth, slot);
         return NULL;
     }
@@ -263,6 +254,11 @@ int fs_fast_released(struct fs_thread *self, void *object, uint32_t slot, enum f
 /* Sets the mutex free, and wakes one who waits. Before the entry goes: a fork waits for whoever is to be woken, and
  * must find us at it. */
 int fs_fast_wake(struct fs_thread *self, pthread_mutex_t *mutex, uint32_t slot);
+/* The mutex was taken, but the entry at its place is for something else. Returns 0. */
+int fs_fast_mutex_taken(struct fs_thread *self, pthread_mutex_t *mutex, const void *caller);
+/* The mutex is another's: from now on its entry says that it is being taken, in this phase. Returns its place. */
+uint32_t fs_fast_mutex_waits(struct fs_thread *self, const pthread_mutex_t *mutex, uint32_t slot,
+                             enum fs_phase phase);
 
 /* The way round, out of line: NAME(lock, caller) takes the lock by `real`(lock); NAME_at(self, lock, slot) does
  * where the entry is made, and the fast way has found the lock taken. `real` returns 0 or an error. */
@@ -273,6 +269,17 @@ int fs_fast_wake(struct fs_thread *self, pthread_mutex_t *mutex, uint32_t slot);
     static __attribute__((noinline)) int name##_at(struct fs_thread *self, type *lock,             \
                                                    uint32_t slot) {                                \
         FS_TAKE_AT(self, (void *)(uintptr_t)lock, slot, real(lock));                               \
+    }
+
+/* The same of a mutex, whose entry does not say yet that it is being taken. */
+#define FS_MUTEX_WAY_ROUND(name, how, real)                                                        \
+    static __attribute__((noinline)) int name(pthread_mutex_t *mutex, const void *caller) {        \
+        FS_TAKE_FOR(caller, how, FS_KIND_MUTEX, mutex, real(mutex));                               \
+    }                                                                                              \
+    static __attribute__((noinline)) int name##_at(struct fs_thread *self, pthread_mutex_t *mutex, \
+                                                   uint32_t slot) {                                \
+        slot = fs_fast_mutex_waits(self, mutex, slot, how);                                        \
+        FS_TAKE_AT(self, mutex, slot, real(mutex));                                                \
     }
 
 /* The body of a hook that takes a lock. `known`: the fast way knows this one. `take`: true if it was
@@ -339,18 +346,52 @@ static inline __attribute__((always_inline)) bool fs_fast_alone(struct fs_thread
     return true;
 }
 
-#define FS_FAST_MUTEX_TAKE_KIND(how, mutex, kind, round)                                           \
+/* A mutex names its holder. So the entry of a simple one says "held" from before it is taken until after it is given
+ * back, and the mutex itself whether that is so by now (fs_entry_phase()): that saves two marks, and the frame. As
+ * with the others the stop word is looked at before it is taken.
+ * The object is stored first: a signal handler that locks before the depth is up uses the same place, and leaves
+ * there either another object, or the same entry. */
+static inline struct fs_entry *fs_fast_mutex_enter(struct fs_thread *self, uint32_t slot,
+                                                   pthread_mutex_t *mutex, const void *caller) {
+    struct fs_entry *entry = &self->entries[slot];
+    fs_store(&entry->object, (void *)mutex);
+    fs_compiler_barrier();
+    entry->caller = caller;
+    fs_store(&entry->what, FS_WHAT(FS_KIND_MUTEX, FS_HELD));
+    fs_compiler_barrier();
+    fs_store(&self->depth, slot + 1);
+    fs_compiler_barrier();
+    if (fs_unlikely(entry->object != mutex || fs_stop_is_set())) {
+        fs_store(&self->depth, slot);
+        return NULL;
+    }
+    return entry;
+}
+
+#define FS_FAST_MUTEX_TAKE_AT(mutex, take, round)                                                  \
+    struct fs_entry *entry = fs_fast_mutex_enter(self, slot, mutex, FS_CALLER());                  \
+    if (fs_unlikely(entry == NULL)) {                                                              \
+        return round(mutex, FS_CALLER());                                                          \
+    }                                                                                              \
+    if (fs_unlikely(!(take))) {                                                                    \
+        return round##_at(self, mutex, slot);                                                      \
+    }                                                                                              \
+    if (fs_unlikely(entry->object != (mutex))) {                                                   \
+        return fs_fast_mutex_taken(self, mutex, FS_CALLER());                                      \
+    }                                                                                              \
+    return 0
+
+#define FS_FAST_MUTEX_TAKE_KIND(mutex, kind, round)                                                \
     struct fs_thread *self = fs_fast_self;                                                         \
     uint32_t slot = self->depth;                                                                   \
     if (fs_unlikely(slot >= self->mutex_room)) {                                                   \
         if (!fs_fast_alone(self, slot)) {                                                          \
             return round(mutex, FS_CALLER());                                                      \
         }                                                                                          \
-        FS_FAST_TAKE_AT(FS_KIND_MUTEX, how, mutex,                                                 \
-                        fs_fast_mutex_take_alone(mutex, kind, self->owner_id), round);             \
+        FS_FAST_MUTEX_TAKE_AT(mutex, fs_fast_mutex_take_alone(mutex, kind, self->owner_id),        \
+                              round);                                                              \
     }                                                                                              \
-    FS_FAST_TAKE_AT(FS_KIND_MUTEX, how, mutex, fs_fast_mutex_take(mutex, kind, self->owner_id),    \
-                    round)
+    FS_FAST_MUTEX_TAKE_AT(mutex, fs_fast_mutex_take(mutex, kind, self->owner_id), round)
 
 #define FS_FAST_MUTEX_GIVE_KIND(mutex, kind, round)                                                \
     struct fs_thread *self = fs_fast_self;                                                         \
@@ -362,31 +403,30 @@ static inline __attribute__((always_inline)) bool fs_fast_alone(struct fs_thread
         return round(mutex);                                                                       \
     }                                                                                              \
     if (alone) {                                                                                   \
-        FS_FAST_GIVE_AT(FS_KIND_MUTEX, mutex,                                                      \
-                        fs_fast_leave(entry) && fs_fast_mutex_give_alone(mutex, kind), 0);         \
+        FS_FAST_GIVE_AT(FS_KIND_MUTEX, mutex, fs_fast_mutex_give_alone(mutex, kind), 0);           \
     }                                                                                              \
-    FS_FAST_GIVE_AT(FS_KIND_MUTEX, mutex, fs_fast_leave(entry) && fs_fast_mutex_give(mutex, kind), \
+    FS_FAST_GIVE_AT(FS_KIND_MUTEX, mutex, fs_fast_mutex_give(mutex, kind),                         \
                     fs_fast_wake(self, mutex, depth - 1))
 
 /* Nearly every mutex is a plain one. */
-#define FS_FAST_MUTEX_TAKE(how, mutex, round)                                                      \
+#define FS_FAST_MUTEX_TAKE(mutex, round)                                                           \
     unsigned kind = (unsigned)mutex->__data.__kind;                                                \
     if (fs_likely(kind == PTHREAD_MUTEX_TIMED_NP)) {                                               \
-        FS_FAST_MUTEX_TAKE_KIND(how, mutex, PTHREAD_MUTEX_TIMED_NP, round);                        \
+        FS_FAST_MUTEX_TAKE_KIND(mutex, PTHREAD_MUTEX_TIMED_NP, round);                             \
     }                                                                                              \
-    kind = fs_fast_kind(mutex);                                                                    \
-    if (!fs_fast_mutex(kind)) {                                                                    \
+    kind = fs_mutex_kind(mutex);                                                                   \
+    if (!fs_mutex_simple(kind)) {                                                                  \
         return round(mutex, FS_CALLER());                                                          \
     }                                                                                              \
-    FS_FAST_MUTEX_TAKE_KIND(how, mutex, kind, round)
+    FS_FAST_MUTEX_TAKE_KIND(mutex, kind, round)
 
 #define FS_FAST_MUTEX_GIVE(mutex, round)                                                           \
     unsigned kind = (unsigned)mutex->__data.__kind;                                                \
     if (fs_likely(kind == PTHREAD_MUTEX_TIMED_NP)) {                                               \
         FS_FAST_MUTEX_GIVE_KIND(mutex, PTHREAD_MUTEX_TIMED_NP, round);                             \
     }                                                                                              \
-    kind = fs_fast_kind(mutex);                                                                    \
-    if (!fs_fast_mutex(kind)) {                                                                    \
+    kind = fs_mutex_kind(mutex);                                                                   \
+    if (!fs_mutex_simple(kind)) {                                                                  \
         return round(mutex);                                                                       \
     }                                                                                              \
     FS_FAST_MUTEX_GIVE_KIND(mutex, kind, round)

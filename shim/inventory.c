@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "layout.h"
+#include "safepoint.h"
 #include "sys.h"
 
 /* An outgrown array; its first bytes link it into the list once a bigger one is in place. A walker
@@ -103,8 +104,7 @@ void fs_drop_entry(struct fs_thread *self, uint32_t slot) {
         fs_compiler_barrier();
         fs_store(&self->takes, self->takes + 1); /* a walker may have passed that place */
         fs_compiler_barrier();
-        fs_store(&self->entries[top].object, NULL); /* whoever was at it finds that it has gone */
-        fs_compiler_barrier();
+        fs_clear_entry(&self->entries[top]); /* whoever was at it finds that it has gone */
         fs_store(&self->depth, top);
         return;
     }
@@ -152,6 +152,16 @@ void fs_disown(const void *object, uint8_t kind) {
     }
 }
 
+void fs_disown_mutex(const pthread_mutex_t *mutex) {
+    int owner = fs_mutex_owner(mutex);
+    struct fs_thread *thread = owner != 0 && fs_mutex_kind(mutex) == PTHREAD_MUTEX_TIMED_NP
+                                   ? fs_thread_by_owner_id(owner)
+                                   : NULL;
+    if (thread != NULL && thread != fs_self) {
+        disown_in(thread, mutex);
+    }
+}
+
 /* The linker's names for the ends of FS_CRITICAL_INFO's section. */
 extern const struct fs_critical __start_fs_critical[] __attribute__((visibility("hidden")));
 extern const struct fs_critical __stop_fs_critical[] __attribute__((visibility("hidden")));
@@ -179,15 +189,65 @@ static bool is_idle(const struct fs_thread *thread, const struct fs_entry *entry
     return is_critical(entry) && call->idle_asleep && fs_task_sleeps(thread->tid);
 }
 
-bool fs_entry_live(const struct fs_thread *thread, const struct fs_entry *entry) {
-    struct fs_entry copy = *entry;
-    if (((uintptr_t)copy.object & FS_DISOWNED) != 0 || is_idle(thread, &copy)) {
-        return false;
+/* How far what an entry says can be believed. */
+enum belief {
+    OVER,  /* its object says that the thread does not hold it */
+    OPEN,  /* its mutex may be about to be taken, or just given back */
+    SOUND, /* its object says that the thread holds it, or its call is under way */
+};
+
+static enum belief belief_in_mutex(const struct fs_thread *thread, const struct fs_entry *entry) {
+    switch (fs_mutex_state(entry->object, thread)) {
+    case FS_MUTEX_OPEN:
+    case FS_MUTEX_BETWEEN:
+        return entry->outlasted == 0 ? OPEN : OVER;
+    case FS_MUTEX_OWN:
+        return SOUND;
+    default:
+        return OVER;
+    }
+}
+
+/* `entry`: a copy. */
+static enum belief belief_in(const struct fs_thread *thread, const struct fs_entry *entry) {
+    if (((uintptr_t)entry->object & FS_DISOWNED) != 0 || is_idle(thread, entry)) {
+        return OVER;
+    }
+    if (entry->phase == FS_HELD && entry->kind == FS_KIND_MUTEX) {
+        return belief_in_mutex(thread, entry);
     }
     /* A pthread_once that an exception has left says so itself; of the other calls that are under way
      * there is no telling. */
-    bool believed = copy.phase != FS_HELD && copy.kind != FS_KIND_ONCE;
-    return believed || fs_layout_held_by(copy.kind, copy.object, thread);
+    bool believed = entry->phase != FS_HELD && entry->kind != FS_KIND_ONCE;
+    return believed || fs_layout_held_by(entry->kind, entry->object, thread) ? SOUND : OVER;
+}
+
+bool fs_entry_live(const struct fs_thread *thread, const struct fs_entry *entry) {
+    struct fs_entry copy = *entry;
+    return belief_in(thread, &copy) != OVER;
+}
+
+enum fs_phase fs_entry_phase(const struct fs_thread *thread, const struct fs_entry *entry) {
+    struct fs_entry copy = *entry;
+    if (copy.phase != FS_HELD || copy.kind != FS_KIND_MUTEX) {
+        return copy.phase;
+    }
+    enum fs_mutex_state state = fs_mutex_state(copy.object, thread);
+    return state == FS_MUTEX_OPEN || state == FS_MUTEX_BETWEEN ? FS_RELEASING : FS_HELD;
+}
+
+bool fs_only_seems_busy(const struct fs_thread *thread) {
+    uint32_t count = fs_entry_count(thread);
+    bool any = false;
+    for (uint32_t slot = 0; slot < count; slot++) {
+        struct fs_entry copy = thread->entries[slot];
+        enum belief belief = belief_in(thread, &copy);
+        if (belief == SOUND) {
+            return false;
+        }
+        any |= belief == OPEN;
+    }
+    return any && fs_load(&thread->depth) <= count;
 }
 
 bool fs_call_was_cut(const struct fs_entry *entry, bool by_fork) {
@@ -196,16 +256,18 @@ bool fs_call_was_cut(const struct fs_entry *entry, bool by_fork) {
            (!call->idle_asleep || entry->outlasted != 0);
 }
 
-static bool is_held(const struct fs_entry *entry) {
+static bool is_held(const struct fs_thread *thread, const struct fs_entry *entry) {
     uint8_t phase = fs_load(&entry->phase);
-    return phase == FS_HELD || phase == FS_RELEASING;
+    return phase == FS_RELEASING ||
+           (phase == FS_HELD && (entry->kind != FS_KIND_MUTEX ||
+                                 fs_mutex_state(entry->object, thread) != FS_MUTEX_OPEN));
 }
 
 uint32_t fs_hold_count(const struct fs_thread *thread, const void *object, enum fs_kind kind) {
     uint32_t count = 0;
     for (uint32_t slot = fs_entry_count(thread); slot-- > 0;) {
         const struct fs_entry *entry = &thread->entries[slot];
-        if (entry->object == object && entry->kind == kind && is_held(entry)) {
+        if (entry->object == object && entry->kind == kind && is_held(thread, entry)) {
             count++;
         }
     }
@@ -223,7 +285,7 @@ uint32_t fs_reader_count(const void *rwlock) {
 bool fs_holds(const struct fs_thread *thread, const void *object) {
     for (uint32_t slot = fs_entry_count(thread); slot-- > 0;) {
         const struct fs_entry *entry = &thread->entries[slot];
-        if (entry->object == object && is_held(entry)) {
+        if (entry->object == object && is_held(thread, entry)) {
             return true;
         }
     }
@@ -284,7 +346,9 @@ void fs_prune(struct fs_thread *self, uintptr_t frame) {
     bool frames_compare = !fs_on_signal_stack(); /* the addresses of two stacks do not */
     for (uint32_t slot = 0; slot < self->depth;) {
         const struct fs_entry *entry = &self->entries[slot];
-        if (fs_entry_live(self, entry) && !(frames_compare && was_abandoned(entry, frame))) {
+        enum belief belief = belief_in(self, entry);
+        bool live = belief == SOUND || (belief == OPEN && fs_seems_to_interrupt_us());
+        if (live && !(frames_compare && was_abandoned(entry, frame))) {
             slot++;
         } else {
             fs_drop_entry(self, slot);

@@ -38,6 +38,9 @@ void fs_prune_calls(struct fs_thread *self, uintptr_t frame);
 /* A lock was released that the caller has no entry for: another thread's entry, if it is of a kind
  * whose object cannot say who holds it, is tagged as given up. */
 void fs_disown(const void *object, uint8_t kind);
+/* The caller is about to give a mutex back that it has no entry for. If another thread has it, and it will be given
+ * back all the same: that one's entry is tagged. */
+void fs_disown_mutex(const pthread_mutex_t *mutex);
 
 enum { FS_NO_SLOT = UINT32_MAX };
 
@@ -152,8 +155,19 @@ static inline void fs_held(struct fs_thread *self, const void *object, uint32_t 
     }
 }
 
+/* Nothing stays that somebody who is about to use the place could take for his own (fast.h). (The kind does: who
+ * gives the lock back may have yet to look at it.) */
+static inline void fs_clear_entry(struct fs_entry *entry) {
+    fs_store(&entry->phase, FS_RESERVED);
+    fs_store(&entry->object, NULL);
+    fs_compiler_barrier();
+}
+
 static inline void fs_pop(struct fs_thread *self, uint32_t slot) {
     if (fs_likely(slot + 1 == self->depth)) {
+        if (fs_likely(slot < self->capacity)) {
+            fs_clear_entry(&self->entries[slot]);
+        }
         fs_store(&self->depth, slot);
     } else {
         fs_drop_entry(self, slot);
@@ -196,6 +210,8 @@ static inline uint32_t fs_leaving(struct fs_thread *self, const void *object) {
     uint32_t slot = self->depth - 1; /* wraps to FS_NO_SLOT at depth 0 */
     slot = fs_settle(self, object, slot);
     if (fs_likely(slot != FS_NO_SLOT)) {
+        fs_note_frame(self, slot); /* a mutex that was taken the fast way has none */
+        fs_compiler_barrier();
         fs_store(&self->entries[slot].phase, FS_RELEASING);
     }
     return slot;
@@ -261,6 +277,15 @@ static inline uint32_t fs_entry_count(const struct fs_thread *thread) {
 /* True if the entry is to be believed: its call is under way, or its object still says that this
  * thread holds it. Reads doubtful memory safely. */
 bool fs_entry_live(const struct fs_thread *thread, const struct fs_entry *entry);
+
+/* The phase as the entry says, but for a mutex that "held" was said of too early, or too late (fast.h): such a
+ * one is FS_RELEASING. */
+enum fs_phase fs_entry_phase(const struct fs_thread *thread, const struct fs_entry *entry);
+
+/* True if all that the thread seems to hold is mutexes that do not name it. It is about to take them, or has given
+ * them back, by now; unless it sleeps, or runs elsewhere all the time: then another has given them back, or their
+ * memory is used for something else. */
+bool fs_only_seems_busy(const struct fs_thread *thread);
 
 /* In the child, of a critical call that a vanished thread was inside: true if it may have held its lock,
  * and holds it still. `by_fork`: fork() made the child.

@@ -88,10 +88,26 @@ static bool plausible_rwlock(const pthread_rwlock_t *rwlock) {
            rwlock->__data.__flags < 3;
 }
 
-static bool held_mutex(const void *object, const struct fs_thread *thread) {
+/* More than its kind: of a mutex that names somebody nothing else need be looked at. */
+static bool plausible_simple_mutex(const pthread_mutex_t *mutex) {
+    return fs_mutex_simple(fs_mutex_kind(mutex)) && (unsigned)mutex->__data.__lock <= 2 &&
+           mutex->__data.__spins == 0 && mutex->__data.__elision == 0 &&
+           mutex->__data.__list.__prev == NULL && mutex->__data.__list.__next == NULL;
+}
+
+enum fs_mutex_state fs_mutex_state(const void *mutex, const struct fs_thread *thread) {
     pthread_mutex_t copy;
-    return fs_peek(&copy, object, sizeof copy) && plausible_mutex(&copy) &&
-           fs_mutex_locked(&copy) && fs_mutex_owner(&copy) == thread->owner_id;
+    if (!fs_peek(&copy, mutex, sizeof copy)) {
+        return FS_MUTEX_NOT_OWN;
+    }
+    if (plausible_mutex(&copy) && fs_mutex_locked(&copy) &&
+        fs_mutex_owner(&copy) == thread->owner_id) {
+        return FS_MUTEX_OWN;
+    }
+    if (!plausible_simple_mutex(&copy)) {
+        return FS_MUTEX_NOT_OWN;
+    }
+    return fs_mutex_locked(&copy) && fs_mutex_owner(&copy) == 0 ? FS_MUTEX_BETWEEN : FS_MUTEX_OPEN;
 }
 
 static bool held_rwlock(uint8_t kind, const void *object, const struct fs_thread *thread) {
@@ -122,7 +138,7 @@ bool fs_layout_held_by(uint8_t kind, const void *object, const struct fs_thread 
     int word;
     switch (kind) {
     case FS_KIND_MUTEX:
-        return held_mutex(object, thread);
+        return fs_mutex_state(object, thread) == FS_MUTEX_OWN;
     case FS_KIND_RWLOCK_READ:
     case FS_KIND_RWLOCK_WRITE:
         return held_rwlock(kind, object, thread);

@@ -67,6 +67,25 @@ bool fs_cond_signal_blocks(const pthread_cond_t *cond, bool broadcast);
 /* The owner_id that a lock of this kind names, or 0. Reads doubtful memory. */
 int fs_layout_owner(uint8_t kind, const void *object);
 
+/* Of the kinds of mutex the simple ones come first (nptl/pthreadP.h). Others, and every flag (shared, robust,
+ * priority protocols, elision), are greater. One says only that the mutex was asked for by an attribute
+ * (PTHREAD_MUTEX_NO_ELISION_NP). */
+enum { FS_MUTEX_NO_ELISION = 512 };
+static inline unsigned fs_mutex_kind(const pthread_mutex_t *mutex) {
+    return (unsigned)mutex->__data.__kind & ~(unsigned)FS_MUTEX_NO_ELISION;
+}
+static inline bool fs_mutex_simple(unsigned kind) { return kind <= PTHREAD_MUTEX_ERRORCHECK_NP; }
+
+/* Whose the mutex is, by what it says itself. Reads doubtful memory. */
+enum fs_mutex_state {
+    FS_MUTEX_NOT_OWN,
+    /* Simple ones that do not name the thread, which may be about to take it, or have given it back: */
+    FS_MUTEX_OPEN, /* free, or another's */
+    FS_MUTEX_BETWEEN, /* locked, and names nobody: someone takes it, or gives it back, at this moment */
+    FS_MUTEX_OWN,
+};
+enum fs_mutex_state fs_mutex_state(const void *mutex, const struct fs_thread *thread);
+
 /* The owner_id that the mutex names, or 0. */
 int fs_mutex_owner(const pthread_mutex_t *mutex);
 int fs_rwlock_writer(const pthread_rwlock_t *rwlock);

@@ -107,7 +107,8 @@ static bool survivor_is_at(const struct child *child, const void *object) {
     uint32_t count = fs_entry_count(child->survivor);
     for (uint32_t slot = 0; slot < count; slot++) {
         const struct fs_entry *entry = &child->survivor->entries[slot];
-        if (entry->object == object && entry->phase != FS_HELD && entry->phase != FS_RESERVED) {
+        enum fs_phase phase = fs_entry_phase(child->survivor, entry);
+        if (entry->object == object && phase != FS_HELD && phase != FS_RESERVED) {
             return true;
         }
     }
@@ -117,7 +118,7 @@ static bool survivor_is_at(const struct child *child, const void *object) {
 static void repair_mutex(const struct fs_thread *vanished, const struct fs_entry *entry,
                          const struct child *child) {
     pthread_mutex_t copy;
-    bool in_flight = entry->phase != FS_HELD;
+    bool in_flight = fs_entry_phase(vanished, entry) != FS_HELD;
     if (in_flight && survivor_is_at(child, entry->object)) {
         return; /* it is the survivor that has it, or is about to */
     }
@@ -374,6 +375,11 @@ static void relock_file(const struct fs_entry *entry, const struct child *child)
     }
 }
 
+/* `entry` is the survivor's, and its lock names it, if at all, by its new name. */
+static bool is_under_way(const struct fs_entry *entry, const struct child *child) {
+    return fs_entry_phase(child->survivor, entry) != FS_HELD;
+}
+
 static void reown_all(const struct child *child) {
     uint32_t count = fs_entry_count(child->survivor);
     for (uint32_t slot = 0; slot < count; slot++) {
@@ -385,7 +391,7 @@ static void reown_all(const struct child *child) {
             relock_file(entry, child);
         } else if (child->old_id != child->new_id) {
             reown(entry, child);
-            if (entry->phase != FS_HELD) { /* a handler forked in the middle of the call */
+            if (is_under_way(entry, child)) { /* a handler forked in the middle of the call */
                 entry->object = (void *)((uintptr_t)entry->object | FS_FORKED);
             }
         }
@@ -429,7 +435,7 @@ static void settle_entry(struct fs_thread *vanished, const struct fs_entry *entr
                          const struct child *child) {
     if (fs_event_wanted() && (entry->kind != FS_KIND_CRITICAL || was_cut(vanished, entry, child))) {
         struct fs_remnant remnant = remnant_of(vanished, entry->kind, entry->object, entry->caller);
-        remnant.phase = entry->phase;
+        remnant.phase = (uint8_t)fs_entry_phase(vanished, entry);
         remnant.stack = entry->stack;
         fs_event_inherited(&remnant);
         if (fs_config.mode == FS_MODE_DETECT && still_counts(&remnant, child)) {

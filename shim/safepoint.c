@@ -397,32 +397,45 @@ static uintptr_t restorer(void) {
 }
 
 /* What the kernel pushes: the return address, then the context that was interrupted. */
-static bool interrupts_opaque(uintptr_t frame) {
+static bool interrupts(uintptr_t frame, bool (*what)(uintptr_t address)) {
     greg_t ip = 0;
     uintptr_t at = frame + sizeof frame + offsetof(ucontext_t, uc_mcontext.gregs[REG_RIP]);
-    return fs_peek(&ip, (const void *)at, sizeof ip) && fs_is_opaque((uintptr_t)ip);
+    return fs_peek(&ip, (const void *)at, sizeof ip) && what((uintptr_t)ip);
 }
 
-bool fs_seems_to_interrupt(void) {
+/* `unknown`: the answer where memory cannot be looked at. */
+static bool seems_to_interrupt(bool (*what)(uintptr_t address), bool unknown) {
     enum { FARTHEST = 64 * 1024, WORDS = 128 };
     uintptr_t words[WORDS];
     uintptr_t wanted = restorer();
     uintptr_t start = (uintptr_t)__builtin_frame_address(0);
     uintptr_t at = start & ~(sizeof words - 1); /* no piece reaches into another page */
     if (wanted == 0 || !fs_peek_tells()) {
-        return false;
+        return wanted != 0 && unknown;
     }
     for (; at < start + FARTHEST && fs_peek(words, (const void *)at, sizeof words);
          at += sizeof words) {
         for (unsigned i = 0; i < WORDS; i++) {
             uintptr_t frame = at + i * sizeof *words;
-            if (words[i] == wanted && frame >= start && interrupts_opaque(frame)) {
+            if (words[i] == wanted && frame >= start && interrupts(frame, what)) {
                 return true;
             }
         }
     }
     return false;
 }
+
+bool fs_seems_to_interrupt_opaque(void) { return seems_to_interrupt(fs_is_opaque, false); }
+
+/* The linker's names for the ends of our own code. */
+extern const char __ehdr_start[] __attribute__((visibility("hidden")));
+extern const char etext[] __attribute__((visibility("hidden")));
+
+static bool is_ours(uintptr_t address) {
+    return address >= (uintptr_t)__ehdr_start && address < (uintptr_t)etext;
+}
+
+bool fs_seems_to_interrupt_us(void) { return seems_to_interrupt(is_ours, true); }
 
 bool fs_is_safe_point(const greg_t *registers, enum fs_standing standing) {
     fs_walk_lock();

@@ -86,7 +86,7 @@ static void wake_branches(void) { fs_futex_wake_some(&fs_fork_page.stop, 2); }
 /* The caller is in a handler that interrupted malloc, say, whose lock the fork takes. The stopper lets go who
  * stands like that (release_unsafe), but has not looked at one that comes late. */
 static bool is_in_the_way(bool by_signal) {
-    return !by_signal && fs_stacks_matter() && stopper_is_stuck() && fs_seems_to_interrupt();
+    return !by_signal && fs_stacks_matter() && stopper_is_stuck() && fs_seems_to_interrupt_opaque();
 }
 
 static bool is_dismissed(const struct fs_thread *thread) {
@@ -378,8 +378,8 @@ static bool owner_is_hopeless(const struct fs_entry *entry, const struct fs_thre
 
 /* A lock that a fork has waited for while it was being taken is waited for again once it is held.
  */
-static uint8_t waited_for(const struct fs_entry *entry) {
-    return fs_load(&entry->phase) == FS_HELD ? FS_WAITED_HELD : FS_WAITED_TAKING;
+static uint8_t waited_for(const struct fs_thread *thread, const struct fs_entry *entry) {
+    return fs_entry_phase(thread, entry) == FS_HELD ? FS_WAITED_HELD : FS_WAITED_TAKING;
 }
 
 /* A lock that is being taken may come any moment if a thread that we know holds it. */
@@ -398,7 +398,9 @@ static bool outlasted(const struct fs_thread *thread) {
     bool any = false;
     for (uint32_t slot = 0; slot < count; slot++) {
         const struct fs_entry *entry = &thread->entries[slot];
-        bool waited = fs_load(&entry->outlasted) == waited_for(entry) && !may_yet_get(entry);
+        uint8_t waited_before = fs_load(&entry->outlasted);
+        bool waited =
+            waited_before != 0 && waited_before == waited_for(thread, entry) && !may_yet_get(entry);
         if (fs_entry_live(thread, entry)) {
             if (!waited) {
                 return false;
@@ -421,6 +423,12 @@ static bool is_behind_our_call(const struct fs_thread *thread, const struct fs_e
     return futex != 0 && fs_is_opaque(futex);
 }
 
+/* What it seems to hold it has lost unseen, or it sleeps in a signal handler that interrupted it just before it had
+ * it, or after. */
+static bool sleeps_elsewhere(const struct fs_thread *thread) {
+    return fs_only_seems_busy(thread) && fs_task_sleeps(thread->tid);
+}
+
 static bool is_hopeless(struct fs_thread *thread, const struct fs_thread *self) {
     if (fs_load(&thread->wants_fork)) {
         return true; /* it waits for us */
@@ -428,7 +436,8 @@ static bool is_hopeless(struct fs_thread *thread, const struct fs_thread *self) 
     struct fs_entry wanted;
     bool wants = get_wanted(thread, &wanted);
     thread->behind_call = wants && is_behind_our_call(thread, &wanted, self);
-    return thread->behind_call || (wants && owner_is_hopeless(&wanted, self)) || outlasted(thread);
+    return thread->behind_call || (wants && owner_is_hopeless(&wanted, self)) ||
+           outlasted(thread) || sleeps_elsewhere(thread);
 }
 
 /* The thread has said by its stores that it is blocked, but it may have stopped waiting (a timeout)
@@ -704,7 +713,7 @@ static void mark_outlasted(struct fs_thread *thread) {
     uint32_t count = fs_entry_count(thread);
     for (uint32_t slot = 0; slot < count; slot++) {
         struct fs_entry *entry = &thread->entries[slot];
-        fs_store(&entry->outlasted, waited_for(entry));
+        fs_store(&entry->outlasted, waited_for(thread, entry));
     }
 }
 
@@ -716,15 +725,16 @@ static void take_stock(const struct fs_thread *self, bool late) {
         }
         uint32_t state = fs_load(&thread->state);
         bool holds = fs_load(&thread->depth) != 0 && fs_is_busy(thread);
+        if (holds && (late || (thread->hopeless && fs_only_seems_busy(thread)))) {
+            mark_outlasted(thread);
+            holds = fs_is_busy(thread);
+        }
         if (holds || (fs_event_wanted() && fs_load(&thread->wait_count) != 0)) {
             fs_thread_read_name(thread, 0);
             thread->stood_at = fs_event_wanted() ? where_it_stands(thread, state) : 0;
         }
         if (holds) {
             fs_fork_page.report.holding++;
-            if (late) {
-                mark_outlasted(thread);
-            }
         } else if (state == FS_SUSPENDED) {
             fs_fork_page.report.parked++;
         } else if (state == FS_DETACHED) {

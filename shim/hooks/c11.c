@@ -5,21 +5,21 @@
 /* (thrd_success is 0, and no other result is EOWNERDEAD.) */
 static int real_lock(pthread_mutex_t *inner) { return fs_real.mtx_lock((mtx_t *)inner); }
 static int real_try_lock(pthread_mutex_t *inner) { return fs_real.mtx_trylock((mtx_t *)inner); }
-FS_WAY_ROUND(lock, pthread_mutex_t, FS_TAKING, FS_KIND_MUTEX, real_lock)
-FS_WAY_ROUND(try_lock, pthread_mutex_t, FS_TRYING, FS_KIND_MUTEX, real_try_lock)
+FS_MUTEX_WAY_ROUND(lock, FS_TAKING, real_lock)
+FS_MUTEX_WAY_ROUND(try_lock, FS_TRYING, real_try_lock)
 
 static __attribute__((noinline)) int unlock(pthread_mutex_t *inner) {
-    FS_RELEASE(FS_KIND_MUTEX, inner, fs_real.mtx_unlock((mtx_t *)inner));
+    FS_MUTEX_RELEASE(inner, fs_real.mtx_unlock((mtx_t *)inner));
 }
 
 FS_EXPORT int mtx_lock(mtx_t *mutex) {
     pthread_mutex_t *inner = (pthread_mutex_t *)mutex;
-    FS_FAST_MUTEX_TAKE(FS_TAKING, inner, lock);
+    FS_FAST_MUTEX_TAKE(inner, lock);
 }
 
 FS_EXPORT int mtx_trylock(mtx_t *mutex) {
     pthread_mutex_t *inner = (pthread_mutex_t *)mutex;
-    FS_FAST_MUTEX_TAKE(FS_TRYING, inner, try_lock);
+    FS_FAST_MUTEX_TAKE(inner, try_lock);
 }
 
 FS_EXPORT int mtx_unlock(mtx_t *mutex) {

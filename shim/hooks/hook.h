@@ -92,11 +92,24 @@ static inline bool fs_failed_by_fork(const struct fs_thread *self, const void *o
         return call;                                                                               \
     }                                                                                              \
     uint32_t slot = fs_leaving(self, object);                                                      \
+    FS_RELEASE_AT(self, kind, object, slot, call)
+#define FS_RELEASE_AT(self, kind, object, slot, call)                                              \
     int error = call;                                                                              \
     if (fs_failed_by_fork(self, object, slot, error)) {                                            \
         error = call;                                                                              \
     }                                                                                              \
     return fs_released(self, object, slot, kind, error)
+
+#define FS_MUTEX_RELEASE(mutex, call)                                                              \
+    struct fs_thread *self = fs_current();                                                         \
+    if (fs_unlikely(self == NULL)) {                                                               \
+        return call;                                                                               \
+    }                                                                                              \
+    uint32_t slot = fs_leaving(self, mutex);                                                       \
+    if (fs_unlikely(slot == FS_NO_SLOT)) {                                                         \
+        fs_disown_mutex(mutex);                                                                    \
+    }                                                                                              \
+    FS_RELEASE_AT(self, FS_KIND_MUTEX, mutex, slot, call)
 
 /* ... that only passes through a section of libc which must not be cut by a fork. */
 #define FS_PASS(kind, object, call) FS_PASS_FOR(FS_CALLER(), kind, object, call)

@@ -2,20 +2,16 @@
 #include "../fast.h"
 #include "hook.h"
 
-FS_WAY_ROUND(lock, pthread_mutex_t, FS_TAKING, FS_KIND_MUTEX, fs_real.pthread_mutex_lock)
-FS_WAY_ROUND(try_lock, pthread_mutex_t, FS_TRYING, FS_KIND_MUTEX, fs_real.pthread_mutex_trylock)
+FS_MUTEX_WAY_ROUND(lock, FS_TAKING, fs_real.pthread_mutex_lock)
+FS_MUTEX_WAY_ROUND(try_lock, FS_TRYING, fs_real.pthread_mutex_trylock)
 
 static __attribute__((noinline)) int unlock(pthread_mutex_t *mutex) {
-    FS_RELEASE(FS_KIND_MUTEX, mutex, fs_real.pthread_mutex_unlock(mutex));
+    FS_MUTEX_RELEASE(mutex, fs_real.pthread_mutex_unlock(mutex));
 }
 
-FS_EXPORT int pthread_mutex_lock(pthread_mutex_t *mutex) {
-    FS_FAST_MUTEX_TAKE(FS_TAKING, mutex, lock);
-}
+FS_EXPORT int pthread_mutex_lock(pthread_mutex_t *mutex) { FS_FAST_MUTEX_TAKE(mutex, lock); }
 
-FS_EXPORT int pthread_mutex_trylock(pthread_mutex_t *mutex) {
-    FS_FAST_MUTEX_TAKE(FS_TRYING, mutex, try_lock);
-}
+FS_EXPORT int pthread_mutex_trylock(pthread_mutex_t *mutex) { FS_FAST_MUTEX_TAKE(mutex, try_lock); }
 
 FS_EXPORT int pthread_mutex_unlock(pthread_mutex_t *mutex) { FS_FAST_MUTEX_GIVE(mutex, unlock); }
 

@@ -424,9 +424,10 @@ static bool is_behind_our_call(const struct fs_thread *thread, const struct fs_e
 }
 
 /* What it seems to hold it has lost unseen, or it sleeps in a signal handler that interrupted it just before it had
- * it, or after. */
+ * it, or after. In a call that it leaves through fs_attach(). */
 static bool sleeps_elsewhere(const struct fs_thread *thread) {
-    return fs_only_seems_busy(thread) && fs_task_sleeps(thread->tid);
+    return fs_load(&thread->state) == FS_DETACHED && fs_only_seems_busy(thread) &&
+           fs_task_sleeps(thread->tid);
 }
 
 static bool is_hopeless(struct fs_thread *thread, const struct fs_thread *self) {

@@ -169,10 +169,16 @@ int fs_fast_released(struct fs_thread *self, void *object, uint32_t slot, enum f
     return 0;
 }
 
-int fs_fast_mutex_taken(struct fs_thread *self, pthread_mutex_t *mutex, const void *caller) {
+int fs_fast_mutex_taken(struct fs_thread *self, pthread_mutex_t *mutex, const void *caller,
+                        int (*round)(pthread_mutex_t *mutex, const void *caller)) {
     uint32_t slot = fs_find_entry(self, mutex);
     if (slot == FS_NO_SLOT) {
         slot = fs_enter_late(self, mutex, FS_KIND_MUTEX, caller);
+        if (fs_stop_wanted(self) && self->depth == 1) {
+            fs_real.pthread_mutex_unlock(mutex);
+            fs_leave(self, mutex, slot);
+            return round(mutex, caller);
+        }
     }
     fs_held(self, mutex, slot);
     return 0;

@@ -254,8 +254,10 @@ int fs_fast_released(struct fs_thread *self, void *object, uint32_t slot, enum f
 /* Sets the mutex free, and wakes one who waits. Before the entry goes: a fork waits for whoever is to be woken, and
  * must find us at it. */
 int fs_fast_wake(struct fs_thread *self, pthread_mutex_t *mutex, uint32_t slot);
-/* The mutex was taken, but the entry at its place is for something else. Returns 0. */
-int fs_fast_mutex_taken(struct fs_thread *self, pthread_mutex_t *mutex, const void *caller);
+/* The mutex was taken, but the entry at its place is for something else. If there is none any more, and the world is
+ * stopped, it is given back, and taken by `round`. Returns 0, or what that returns. */
+int fs_fast_mutex_taken(struct fs_thread *self, pthread_mutex_t *mutex, const void *caller,
+                        int (*round)(pthread_mutex_t *mutex, const void *caller));
 /* The mutex is another's: from now on its entry says that it is being taken, in this phase. Returns its place. */
 uint32_t fs_fast_mutex_waits(struct fs_thread *self, const pthread_mutex_t *mutex, uint32_t slot,
                              enum fs_phase phase);
@@ -377,7 +379,7 @@ static inline struct fs_entry *fs_fast_mutex_enter(struct fs_thread *self, uint3
         return round##_at(self, mutex, slot);                                                      \
     }                                                                                              \
     if (fs_unlikely(entry->object != (mutex))) {                                                   \
-        return fs_fast_mutex_taken(self, mutex, FS_CALLER());                                      \
+        return fs_fast_mutex_taken(self, mutex, FS_CALLER(), round);                               \
     }                                                                                              \
     return 0
 

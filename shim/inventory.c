@@ -126,7 +126,8 @@ static bool names_its_holder(uint8_t kind) {
     return kind != FS_KIND_SPIN && kind != FS_KIND_RWLOCK_READ;
 }
 
-/* Tags the thread's entry only if it is still the one that was looked at. */
+/* Tags the thread's entry only if it is still the one that was looked at. With the registry's lock: an array that the
+ * thread has outgrown stays. */
 static bool disown_in(struct fs_thread *thread, const void *object) {
     for (uint32_t slot = fs_entry_count(thread); slot-- > 0;) {
         struct fs_entry *entry = &thread->entries[slot];
@@ -141,26 +142,35 @@ static bool disown_in(struct fs_thread *thread, const void *object) {
     return false;
 }
 
-void fs_disown(const void *object, uint8_t kind) {
-    if (names_its_holder(kind)) {
-        return;
-    }
+/* In the thread that has this owner_id; 0: in any that has such an entry. */
+static void disown(const void *object, int owner_id) {
+    fs_sigset saved = fs_signals_block();
+    fs_registry_lock();
     FS_EACH_THREAD (thread) {
-        if (thread != fs_self && disown_in(thread, object)) {
-            return;
+        if (thread != fs_self && (owner_id == 0 || thread->owner_id == owner_id) &&
+            disown_in(thread, object)) {
+            break;
         }
+    }
+    fs_registry_unlock();
+    fs_signals_restore(saved);
+}
+
+void fs_disown(const void *object, uint8_t kind) {
+    if (!names_its_holder(kind)) {
+        disown(object, 0);
     }
 }
 
 void fs_disown_mutex(const pthread_mutex_t *mutex) {
     int owner = fs_mutex_owner(mutex);
-    struct fs_thread *thread = owner != 0 && fs_mutex_kind(mutex) == PTHREAD_MUTEX_TIMED_NP
-                                   ? fs_thread_by_owner_id(owner)
-                                   : NULL;
-    if (thread != NULL && thread != fs_self) {
-        disown_in(thread, mutex);
+    if (owner != 0 && fs_mutex_kind(mutex) == PTHREAD_MUTEX_TIMED_NP &&
+        fs_self->owner_id != owner) {
+        disown(mutex, owner);
     }
 }
+
+/* --- what is to be believed -------------------------------------------------------------------- */
 
 /* The linker's names for the ends of FS_CRITICAL_INFO's section. */
 extern const struct fs_critical __start_fs_critical[] __attribute__((visibility("hidden")));
@@ -191,16 +201,21 @@ static bool is_idle(const struct fs_thread *thread, const struct fs_entry *entry
 
 /* How far what an entry says can be believed. */
 enum belief {
-    OVER,  /* its object says that the thread does not hold it */
-    OPEN,  /* its mutex may be about to be taken, or just given back */
-    SOUND, /* its object says that the thread holds it, or its call is under way */
+    OVER,   /* its object says that the thread does not hold it */
+    UNSURE, /* its mutex may be about to be taken, or just given back */
+    SOUND,  /* its object says that the thread holds it, or its call is under way */
 };
 
+static enum fs_mutex_state mutex_state(const struct fs_thread *thread,
+                                       const struct fs_entry *entry) {
+    return fs_mutex_state((void *)((uintptr_t)entry->object & ~FS_FORKED), thread);
+}
+
 static enum belief belief_in_mutex(const struct fs_thread *thread, const struct fs_entry *entry) {
-    switch (fs_mutex_state(entry->object, thread)) {
+    switch (mutex_state(thread, entry)) {
     case FS_MUTEX_OPEN:
     case FS_MUTEX_BETWEEN:
-        return entry->outlasted == 0 ? OPEN : OVER;
+        return UNSURE;
     case FS_MUTEX_OWN:
         return SOUND;
     default:
@@ -232,8 +247,7 @@ enum fs_phase fs_entry_phase(const struct fs_thread *thread, const struct fs_ent
     if (copy.phase != FS_HELD || copy.kind != FS_KIND_MUTEX) {
         return copy.phase;
     }
-    enum fs_mutex_state state = fs_mutex_state(copy.object, thread);
-    return state == FS_MUTEX_OPEN || state == FS_MUTEX_BETWEEN ? FS_RELEASING : FS_HELD;
+    return belief_in_mutex(thread, &copy) == UNSURE ? FS_RELEASING : FS_HELD;
 }
 
 bool fs_only_seems_busy(const struct fs_thread *thread) {
@@ -245,7 +259,7 @@ bool fs_only_seems_busy(const struct fs_thread *thread) {
         if (belief == SOUND) {
             return false;
         }
-        any |= belief == OPEN;
+        any |= belief == UNSURE;
     }
     return any && fs_load(&thread->depth) <= count;
 }
@@ -259,8 +273,8 @@ bool fs_call_was_cut(const struct fs_entry *entry, bool by_fork) {
 static bool is_held(const struct fs_thread *thread, const struct fs_entry *entry) {
     uint8_t phase = fs_load(&entry->phase);
     return phase == FS_RELEASING ||
-           (phase == FS_HELD && (entry->kind != FS_KIND_MUTEX ||
-                                 fs_mutex_state(entry->object, thread) != FS_MUTEX_OPEN));
+           (phase == FS_HELD &&
+            (entry->kind != FS_KIND_MUTEX || mutex_state(thread, entry) != FS_MUTEX_OPEN));
 }
 
 uint32_t fs_hold_count(const struct fs_thread *thread, const void *object, enum fs_kind kind) {
@@ -347,7 +361,9 @@ void fs_prune(struct fs_thread *self, uintptr_t frame) {
     for (uint32_t slot = 0; slot < self->depth;) {
         const struct fs_entry *entry = &self->entries[slot];
         enum belief belief = belief_in(self, entry);
-        bool live = belief == SOUND || (belief == OPEN && fs_seems_to_interrupt_us());
+        /* A handler on a stack of its own cannot tell what it has interrupted. */
+        bool under_way = belief == UNSURE && (!frames_compare || fs_seems_to_interrupt_us());
+        bool live = belief == SOUND || under_way;
         if (live && !(frames_compare && was_abandoned(entry, frame))) {
             slot++;
         } else {

@@ -282,9 +282,8 @@ bool fs_entry_live(const struct fs_thread *thread, const struct fs_entry *entry)
  * one is FS_RELEASING. */
 enum fs_phase fs_entry_phase(const struct fs_thread *thread, const struct fs_entry *entry);
 
-/* True if all that the thread seems to hold is mutexes that do not name it. It is about to take them, or has given
- * them back, by now; unless it sleeps, or runs elsewhere all the time: then another has given them back, or their
- * memory is used for something else. */
+/* True if all that the thread seems to hold is mutexes that do not name it: it is about to take them, or has just given
+ * them back. If it stays so, a signal handler that interrupted that sleeps, or they were set free unseen. */
 bool fs_only_seems_busy(const struct fs_thread *thread);
 
 /* In the child, of a critical call that a vanished thread was inside: true if it may have held its lock,

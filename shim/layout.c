@@ -88,7 +88,7 @@ static bool plausible_rwlock(const pthread_rwlock_t *rwlock) {
            rwlock->__data.__flags < 3;
 }
 
-/* More than its kind: of a mutex that names somebody nothing else need be looked at. */
+/* More than its kind is looked at: this one names nobody. */
 static bool plausible_simple_mutex(const pthread_mutex_t *mutex) {
     return fs_mutex_simple(fs_mutex_kind(mutex)) && (unsigned)mutex->__data.__lock <= 2 &&
            mutex->__data.__spins == 0 && mutex->__data.__elision == 0 &&
@@ -107,7 +107,11 @@ enum fs_mutex_state fs_mutex_state(const void *mutex, const struct fs_thread *th
     if (!plausible_simple_mutex(&copy)) {
         return FS_MUTEX_NOT_OWN;
     }
-    return fs_mutex_locked(&copy) && fs_mutex_owner(&copy) == 0 ? FS_MUTEX_BETWEEN : FS_MUTEX_OPEN;
+    if (!fs_mutex_locked(&copy) || fs_mutex_owner(&copy) != 0) {
+        return FS_MUTEX_OPEN;
+    }
+    bool recursive = fs_mutex_kind(&copy) == PTHREAD_MUTEX_RECURSIVE_NP;
+    return copy.__data.__count <= recursive ? FS_MUTEX_BETWEEN : FS_MUTEX_NOT_OWN;
 }
 
 static bool held_rwlock(uint8_t kind, const void *object, const struct fs_thread *thread) {

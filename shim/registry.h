@@ -52,7 +52,8 @@ enum fs_phase {
 
 /* One lock that a thread holds, takes or gives back, or one critical call that it is inside.
  * Written by its thread alone, but for `object`, which a thread that releases another's lock may
- * tag (fs_disown()), and `outlasted`, which the forking thread sets. */
+ * tag (fs_disown(), fs_disown_mutex()), and `outlasted`, which the forking thread sets. Of a simple mutex "held" may be
+ * said a little too early and too late, and no frame noted: it says itself whose it is (fs_fast_mutex_enter()). */
 struct fs_entry {
     void *object;
     const void *caller;

@@ -398,6 +398,20 @@ static void reown_all(const struct child *child) {
     }
 }
 
+/* A mutex that is free, or another's, needs no repair. One that another thread was about to give back, in the place of
+ * this one, does. */
+static bool is_disproved(const struct fs_thread *vanished, struct fs_entry *entry) {
+    if (entry->kind != FS_KIND_MUTEX || entry->phase != FS_HELD) {
+        return !fs_entry_live(vanished, entry);
+    }
+    if (((uintptr_t)entry->object & FS_DISOWNED) != 0) {
+        entry->object = (void *)((uintptr_t)entry->object & ~FS_DISOWNED);
+        entry->phase = FS_RELEASING;
+    }
+    enum fs_mutex_state state = fs_mutex_state(entry->object, vanished);
+    return state != FS_MUTEX_OWN && state != FS_MUTEX_BETWEEN;
+}
+
 /* A hold is believed only if the object still says so. A call under way needs no such proof: its
  * object is there, or the program is broken. Done for all entries before the first repair: putting
  * a rwlock right takes the proof away from its other readers. */
@@ -405,7 +419,7 @@ static void drop_disproved(struct fs_thread *vanished) {
     uint32_t count = fs_entry_count(vanished);
     for (uint32_t slot = 0; slot < count; slot++) {
         struct fs_entry *entry = &vanished->entries[slot];
-        if (entry->phase != FS_RESERVED && !fs_entry_live(vanished, entry)) {
+        if (entry->phase != FS_RESERVED && is_disproved(vanished, entry)) {
             entry->phase = FS_RESERVED;
         }
     }

@@ -389,7 +389,8 @@ void fs_suspend_give_way(int signo) {
 static bool runs_freely(const struct fs_thread *thread, const struct fs_thread *self) {
     return thread != self && fs_load_acquire(&thread->state) == FS_ATTACHED &&
            fs_load(&thread->pass) == 0 && thread->tid != 0 &&
-           (fs_load(&thread->depth) == 0 || !fs_is_busy(thread));
+           (fs_load(&thread->depth) == 0 || !fs_is_busy(thread) ||
+            (thread->hopeless && fs_only_seems_busy(thread)));
 }
 
 static bool has_answered(const struct fs_thread *thread) {

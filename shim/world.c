@@ -725,10 +725,10 @@ static void take_stock(const struct fs_thread *self, bool late) {
             continue;
         }
         uint32_t state = fs_load(&thread->state);
-        bool holds = fs_load(&thread->depth) != 0 && fs_is_busy(thread);
-        if (holds && (late || (thread->hopeless && fs_only_seems_busy(thread)))) {
+        bool busy = fs_load(&thread->depth) != 0 && fs_is_busy(thread);
+        bool holds = busy && !fs_only_seems_busy(thread);
+        if (busy && late) {
             mark_outlasted(thread);
-            holds = fs_is_busy(thread);
         }
         if (holds || (fs_event_wanted() && fs_load(&thread->wait_count) != 0)) {
             fs_thread_read_name(thread, 0);

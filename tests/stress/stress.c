@@ -263,7 +263,11 @@ static int c11_destroy(struct lock *l) {
     return 0;
 }
 
-static int init_sem(struct lock *l) { return sem_init(&l->sem, 0, 1) == 0 ? 0 : errno; }
+// Once posted by the thread that waited: before that no fork waits for its holder, since it might be no lock.
+static int init_sem(struct lock *l) {
+    return sem_init(&l->sem, 0, 1) == 0 && sem_wait(&l->sem) == 0 && sem_post(&l->sem) == 0 ? 0
+                                                                                           : errno;
+}
 static int sem_lock(struct lock *l) {
     int r;
     while ((r = sem_wait(&l->sem)) != 0 && errno == EINTR) {

@@ -362,7 +362,7 @@ void fs_prune(struct fs_thread *self, uintptr_t frame) {
         const struct fs_entry *entry = &self->entries[slot];
         enum belief belief = belief_in(self, entry);
         /* A handler on a stack of its own cannot tell what it has interrupted. */
-        bool under_way = belief == UNSURE && (!frames_compare || fs_seems_to_interrupt_us());
+        bool under_way = belief == UNSURE && (!frames_compare || fs_seems_to_interrupt_us(frame));
         bool live = belief == SOUND || under_way;
         if (live && !(frames_compare && was_abandoned(entry, frame))) {
             slot++;

@@ -10,6 +10,7 @@
 #include "layout.h"
 #include "loader.h"
 #include "report.h"
+#include "safepoint.h"
 #include "sys.h"
 
 bool fs_spins_inherited;
@@ -398,6 +399,13 @@ static void reown_all(const struct child *child) {
     }
 }
 
+/* No fork waited for a thread that slept. If a signal handler did, that interrupted it in between, its stack shows it;
+ * else another object lies where the mutex was. */
+static bool was_between(const struct fs_thread *vanished, const struct fs_entry *entry) {
+    return vanished->state != FS_DETACHED || entry->outlasted != 0 ||
+           fs_seems_to_interrupt_us(vanished->detached_frame);
+}
+
 /* A mutex that is free, or another's, needs no repair. One that another thread was about to give back, in the place of
  * this one, does. */
 static bool is_disproved(const struct fs_thread *vanished, struct fs_entry *entry) {
@@ -409,7 +417,9 @@ static bool is_disproved(const struct fs_thread *vanished, struct fs_entry *entr
         entry->phase = FS_RELEASING;
     }
     enum fs_mutex_state state = fs_mutex_state(entry->object, vanished);
-    return state != FS_MUTEX_OWN && state != FS_MUTEX_BETWEEN;
+    bool stands =
+        state == FS_MUTEX_OWN || (state == FS_MUTEX_BETWEEN && was_between(vanished, entry));
+    return !stands;
 }
 
 /* A hold is believed only if the object still says so. A call under way needs no such proof: its

@@ -404,11 +404,10 @@ static bool interrupts(uintptr_t frame, bool (*what)(uintptr_t address)) {
 }
 
 /* `unknown`: the answer where memory cannot be looked at. */
-static bool seems_to_interrupt(bool (*what)(uintptr_t address), bool unknown) {
+static bool seems_to_interrupt(bool (*what)(uintptr_t address), uintptr_t start, bool unknown) {
     enum { FARTHEST = 64 * 1024, WORDS = 128 };
     uintptr_t words[WORDS];
     uintptr_t wanted = restorer();
-    uintptr_t start = (uintptr_t)__builtin_frame_address(0);
     uintptr_t at = start & ~(sizeof words - 1); /* no piece reaches into another page */
     if (wanted == 0 || !fs_peek_tells()) {
         return wanted != 0 && unknown;
@@ -425,7 +424,9 @@ static bool seems_to_interrupt(bool (*what)(uintptr_t address), bool unknown) {
     return false;
 }
 
-bool fs_seems_to_interrupt_opaque(void) { return seems_to_interrupt(fs_is_opaque, false); }
+bool fs_seems_to_interrupt_opaque(uintptr_t frame) {
+    return seems_to_interrupt(fs_is_opaque, frame, false);
+}
 
 /* The linker's names for the ends of our own code. */
 extern const char __ehdr_start[] __attribute__((visibility("hidden")));
@@ -435,7 +436,7 @@ static bool is_ours(uintptr_t address) {
     return address >= (uintptr_t)__ehdr_start && address < (uintptr_t)etext;
 }
 
-bool fs_seems_to_interrupt_us(void) { return seems_to_interrupt(is_ours, true); }
+bool fs_seems_to_interrupt_us(uintptr_t frame) { return seems_to_interrupt(is_ours, frame, true); }
 
 bool fs_is_safe_point(const greg_t *registers, enum fs_standing standing) {
     fs_walk_lock();

@@ -32,11 +32,11 @@ enum fs_standing {
  * it stands; called by the forking thread alone. Takes no lock of libc or of the dynamic linker. */
 bool fs_is_safe_point(const greg_t *registers, enum fs_standing standing);
 
-/* True if it seems that the caller is in a signal handler of the program that interrupted opaque code, or ours:
- * near the caller's frame is what the kernel pushes for one, or what is left of it. Takes no lock, any number at
- * once. */
-bool fs_seems_to_interrupt_opaque(void);
-bool fs_seems_to_interrupt_us(void);
+/* True if it seems that who has this frame is in a signal handler of the program that interrupted opaque code, or ours:
+ * beyond the frame is what the kernel pushes for one, or what is left of it. The stack is the caller's own, or that of a
+ * thread that does not run. Takes no lock, any number at once. */
+bool fs_seems_to_interrupt_opaque(uintptr_t frame);
+bool fs_seems_to_interrupt_us(uintptr_t frame);
 
 /* Stores the instruction addresses of a stack, from where it stands outwards, up to `room`; returns
  * how many. The stack must stay: the caller's own, or that of a thread that does not run. Any

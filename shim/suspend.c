@@ -60,9 +60,14 @@ int fs_suspend_signal(void) { return fs_load(&suspend.signo); }
 
 /* --- in the suspended thread ----------------------------------------------------------------- */
 
+/* Or what it seems to hold no fork waits for any more. */
+static bool holds_nothing(const struct fs_thread *thread) {
+    return !fs_is_busy(thread) || (fs_load(&thread->hopeless) && fs_only_seems_busy(thread));
+}
+
 static bool may_stop_here(const struct fs_thread *self, const greg_t *registers) {
     return fs_stop_wanted(self) && fs_load(&self->summoned) && self->state == FS_ATTACHED &&
-           !fs_is_busy(self) && !fs_is_opaque((uintptr_t)registers[REG_RIP]);
+           holds_nothing(self) && !fs_is_opaque((uintptr_t)registers[REG_RIP]);
 }
 
 /* Sent by kill, sigqueue, a timer or another process, and neither blocked nor handled as far as the
@@ -389,8 +394,7 @@ void fs_suspend_give_way(int signo) {
 static bool runs_freely(const struct fs_thread *thread, const struct fs_thread *self) {
     return thread != self && fs_load_acquire(&thread->state) == FS_ATTACHED &&
            fs_load(&thread->pass) == 0 && thread->tid != 0 &&
-           (fs_load(&thread->depth) == 0 || !fs_is_busy(thread) ||
-            (thread->hopeless && fs_only_seems_busy(thread)));
+           (fs_load(&thread->depth) == 0 || holds_nothing(thread));
 }
 
 static bool has_answered(const struct fs_thread *thread) {

@@ -86,7 +86,8 @@ static void wake_branches(void) { fs_futex_wake_some(&fs_fork_page.stop, 2); }
 /* The caller is in a handler that interrupted malloc, say, whose lock the fork takes. The stopper lets go who
  * stands like that (release_unsafe), but has not looked at one that comes late. */
 static bool is_in_the_way(bool by_signal) {
-    return !by_signal && fs_stacks_matter() && stopper_is_stuck() && fs_seems_to_interrupt_opaque();
+    return !by_signal && fs_stacks_matter() && stopper_is_stuck() &&
+           fs_seems_to_interrupt_opaque(fs_frame());
 }
 
 static bool is_dismissed(const struct fs_thread *thread) {

@@ -799,6 +799,41 @@ START_TEST(a_thread_may_sleep_in_a_handler_at_every_instruction) {
 }
 END_TEST
 
+static union {
+    pthread_mutex_t mutex;
+    int words[sizeof(pthread_mutex_t) / sizeof(int)];
+} reused = {PTHREAD_MUTEX_INITIALIZER};
+
+static void *reuse_and_sleep(void *unused) {
+    pthread_mutex_lock(&reused.mutex);
+    memset(&reused, 0, sizeof reused);
+    reused.words[0] = 1;
+    sleep_there();
+    return unused;
+}
+
+/* As if a count of 1: it could be a mutex that somebody is about to have. */
+START_TEST(a_child_leaves_alone_what_lies_where_a_mutex_was) {
+    pthread_t thread;
+    be_alone(false);
+    ck_assert_int_eq(pipe(stepper.pipe), 0);
+    pthread_create(&thread, NULL, reuse_and_sleep, NULL);
+    while (stepper.thread == NULL || !fs_task_sleeps(stepper.thread->tid)) {
+        sched_yield();
+    }
+    ck_assert_int_eq(fs_mutex_state(&reused.mutex, stepper.thread), FS_MUTEX_BETWEEN);
+    pid_t pid = fork();
+    if (pid == 0) {
+        _exit(reused.words[0] != 1);
+    }
+    int status = -1;
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_int_eq(status, 0);
+    ck_assert_int_eq(write(stepper.pipe[1], "", 1), 1);
+    pthread_join(thread, NULL);
+}
+END_TEST
+
 /* --- layouts and repair ------------------------------------------------------------------------
  */
 
@@ -1035,12 +1070,12 @@ static bool seemed_to_interrupt;
 
 static void look_back(int signo) {
     (void)signo;
-    seemed_to_interrupt = fs_seems_to_interrupt_opaque();
+    seemed_to_interrupt = fs_seems_to_interrupt_opaque(fs_frame());
 }
 
 START_TEST(a_handler_that_interrupts_libc_is_seen_from_within) {
     fs_init_threads();
-    ck_assert(!fs_seems_to_interrupt_opaque());
+    ck_assert(!fs_seems_to_interrupt_opaque(fs_frame()));
     struct sigaction action = {.sa_handler = look_back};
     ck_assert_int_eq(sigaction(SIGUSR1, &action, NULL), 0);
     ck_assert(fs_signal_thread(fs_gettid(), SIGUSR1)); /* by an instruction of our own */
@@ -1082,6 +1117,7 @@ static Suite *suite(void) {
     tcase_add_loop_test(parts, a_handler_may_fork_at_every_instruction, 0, 2 * FAST_PAIRS);
     tcase_add_loop_test(parts, a_handler_may_jump_out_at_every_instruction, 0, 2);
     tcase_add_test(parts, a_thread_may_sleep_in_a_handler_at_every_instruction);
+    tcase_add_test(parts, a_child_leaves_alone_what_lies_where_a_mutex_was);
     tcase_add_test(parts, layouts_are_what_the_real_functions_make);
     tcase_add_loop_test(parts, repair_frees_a_mutex_and_keeps_its_kind, 0,
                         (int)(sizeof mutex_kinds / sizeof *mutex_kinds));

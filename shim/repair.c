@@ -412,14 +412,19 @@ static bool is_disproved(const struct fs_thread *vanished, struct fs_entry *entr
     if (entry->kind != FS_KIND_MUTEX || entry->phase != FS_HELD) {
         return !fs_entry_live(vanished, entry);
     }
-    if (((uintptr_t)entry->object & FS_DISOWNED) != 0) {
+    bool given_back = ((uintptr_t)entry->object & FS_DISOWNED) != 0;
+    if (given_back) {
         entry->object = (void *)((uintptr_t)entry->object & ~FS_DISOWNED);
         entry->phase = FS_RELEASING;
     }
-    enum fs_mutex_state state = fs_mutex_state(entry->object, vanished);
-    bool stands =
-        state == FS_MUTEX_OWN || (state == FS_MUTEX_BETWEEN && was_between(vanished, entry));
-    return !stands;
+    switch (fs_mutex_state(entry->object, vanished)) {
+    case FS_MUTEX_OWN:
+        return false;
+    case FS_MUTEX_BETWEEN:
+        return !given_back && !was_between(vanished, entry);
+    default:
+        return true;
+    }
 }
 
 /* A hold is believed only if the object still says so. A call under way needs no such proof: its

@@ -264,10 +264,12 @@ uint32_t fs_fast_mutex_waits(struct fs_thread *self, const pthread_mutex_t *mute
 
 /* The way round, out of line: NAME(lock, caller) takes the lock by `real`(lock); NAME_at(self, lock, slot) does
  * where the entry is made, and the fast way has found the lock taken. `real` returns 0 or an error. */
-#define FS_WAY_ROUND(name, type, how, kind, real)                                                  \
+#define FS_WAY_FROM_THE_START(name, type, how, kind, real)                                         \
     static __attribute__((noinline)) int name(type *lock, const void *caller) {                    \
         FS_TAKE_FOR(caller, how, kind, (void *)(uintptr_t)lock, real(lock));                       \
-    }                                                                                              \
+    }
+#define FS_WAY_ROUND(name, type, how, kind, real)                                                  \
+    FS_WAY_FROM_THE_START(name, type, how, kind, real)                                             \
     static __attribute__((noinline)) int name##_at(struct fs_thread *self, type *lock,             \
                                                    uint32_t slot) {                                \
         FS_TAKE_AT(self, (void *)(uintptr_t)lock, slot, real(lock));                               \
@@ -275,9 +277,7 @@ uint32_t fs_fast_mutex_waits(struct fs_thread *self, const pthread_mutex_t *mute
 
 /* The same of a mutex, whose entry does not say yet that it is being taken. */
 #define FS_MUTEX_WAY_ROUND(name, how, real)                                                        \
-    static __attribute__((noinline)) int name(pthread_mutex_t *mutex, const void *caller) {        \
-        FS_TAKE_FOR(caller, how, FS_KIND_MUTEX, mutex, real(mutex));                               \
-    }                                                                                              \
+    FS_WAY_FROM_THE_START(name, pthread_mutex_t, how, FS_KIND_MUTEX, real)                         \
     static __attribute__((noinline)) int name##_at(struct fs_thread *self, pthread_mutex_t *mutex, \
                                                    uint32_t slot) {                                \
         slot = fs_fast_mutex_waits(self, mutex, slot, how);                                        \

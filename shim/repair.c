@@ -376,11 +376,6 @@ static void relock_file(const struct fs_entry *entry, const struct child *child)
     }
 }
 
-/* `entry` is the survivor's, and its lock names it, if at all, by its new name. */
-static bool is_under_way(const struct fs_entry *entry, const struct child *child) {
-    return fs_entry_phase(child->survivor, entry) != FS_HELD;
-}
-
 static void reown_all(const struct child *child) {
     uint32_t count = fs_entry_count(child->survivor);
     for (uint32_t slot = 0; slot < count; slot++) {
@@ -392,7 +387,8 @@ static void reown_all(const struct child *child) {
             relock_file(entry, child);
         } else if (child->old_id != child->new_id) {
             reown(entry, child);
-            if (is_under_way(entry, child)) { /* a handler forked in the middle of the call */
+            if (fs_entry_phase(child->survivor, entry) != FS_HELD) {
+                /* a handler forked in the middle of the call */
                 entry->object = (void *)((uintptr_t)entry->object | FS_FORKED);
             }
         }

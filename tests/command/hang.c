@@ -28,8 +28,7 @@ __attribute__((noinline)) static void wait_for_it(void) {
 int main(int argc, char **argv) {
     pthread_t holder;
     char byte;
-    if (pipe(ready) != 0 || pthread_create(&holder, NULL, hold, NULL) != 0 ||
-        read(ready[0], &byte, 1) != 1)
+    if (pipe(ready) != 0 || pthread_create(&holder, NULL, hold, NULL) != 0 || read(ready[0], &byte, 1) != 1)
         return 1;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "deaf") == 0)

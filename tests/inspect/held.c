@@ -22,9 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define EACH_LOCK(do)                                                                              \
-    do                                                                                             \
-    (table) do(link_1) do(link_2) do(link_3) do(left_lock) do(right_lock) do(orphan) do(queue_lock)
+#define EACH_LOCK(do) do(table) do(link_1) do(link_2) do(link_3) do(left_lock) do(right_lock) do(orphan) do(queue_lock)
 #define DEFINE(name) pthread_mutex_t name = PTHREAD_MUTEX_INITIALIZER;
 EACH_LOCK(DEFINE)
 pthread_rwlock_t map_lock = PTHREAD_RWLOCK_INITIALIZER;
@@ -130,10 +128,9 @@ static const struct {
     const char *name;
     void *(*run)(void *);
 } scene[] = {
-    {"holder", hold},         {"waiter", wait_mutex}, {"reader", hold_reading},
-    {"writer", wait_writing}, {"sleeper", wait_cond}, {"chain-1", chain_1},
-    {"chain-2", chain_2},     {"chain-3", chain_3},   {"left", left},
-    {"right", right},         {"mourner", mourn},     {"sharer", hold_shared},
+    {"holder", hold},       {"waiter", wait_mutex}, {"reader", hold_reading}, {"writer", wait_writing},
+    {"sleeper", wait_cond}, {"chain-1", chain_1},   {"chain-2", chain_2},     {"chain-3", chain_3},
+    {"left", left},         {"right", right},       {"mourner", mourn},       {"sharer", hold_shared},
 };
 enum { SCENE = sizeof scene / sizeof *scene };
 
@@ -171,8 +168,7 @@ static bool leader_has_ended(void) {
     char path[64], line[256] = "";
     snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)getpid());
     FILE *file = fopen(path, "r");
-    bool ended =
-        file != NULL && fgets(line, sizeof line, file) != NULL && strstr(line, ") Z") != NULL;
+    bool ended = file != NULL && fgets(line, sizeof line, file) != NULL && strstr(line, ") Z") != NULL;
     if (file != NULL) {
         fclose(file);
     }

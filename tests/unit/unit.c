@@ -27,6 +27,12 @@
 #include "../../shim/sys.h"
 #include "../programs/calls.h"
 
+static void expect_success(pid_t child) {
+    int status = -1;
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_int_eq(status, 0);
+}
+
 /* --- options --------------------------------------------------------------------------------- */
 
 static const char *given_name;
@@ -205,9 +211,7 @@ START_TEST(registry_is_cut_to_the_survivor) {
     }
     __atomic_store_n(&go, 1, __ATOMIC_RELEASE);
     pthread_join(thread, NULL);
-    int status = -1;
-    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-    ck_assert_int_eq(status, 0);
+    expect_success(pid);
 }
 END_TEST
 
@@ -528,9 +532,7 @@ static void fork_there(void) {
         step.in_child = true;
         return;
     }
-    int status = -1;
-    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-    ck_assert_int_eq(status, 0);
+    expect_success(pid);
 }
 
 /* `call` while `act` comes after its instruction number `at`. Returns false if there are not so many. */
@@ -759,9 +761,7 @@ static void check_in_child(void) {
         freopen("/dev/null", "w", stderr); /* what was held is told */
         _exit(pthread_mutex_lock(&stepper.mutex));
     }
-    int status = -1;
-    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-    ck_assert_int_eq(status, 0);
+    expect_success(pid);
 }
 
 /* A fork does not wait for a thread that sleeps just before it has a mutex, or just after; and however it left the
@@ -826,9 +826,7 @@ START_TEST(a_child_leaves_alone_what_lies_where_a_mutex_was) {
     if (pid == 0) {
         _exit(reused.words[0] != 1);
     }
-    int status = -1;
-    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-    ck_assert_int_eq(status, 0);
+    expect_success(pid);
     ck_assert_int_eq(write(stepper.pipe[1], "", 1), 1);
     pthread_join(thread, NULL);
 }

@@ -1,6 +1,5 @@
 #include "fork.h"
 
-#include <sys/mman.h>
 #include <sys/syscall.h>
 
 #include "config.h"
@@ -12,14 +11,14 @@
 #include "sys.h"
 #include "world.h"
 
-/* Alone in .bss (see the Makefile): a mapping of its own, as MADV_WIPEONFORK needs it. */
+/* Alone in .bss (see the Makefile): anonymous memory, as MADV_WIPEONFORK needs it. */
 struct fs_fork_page fs_fork_page __attribute__((common, aligned(FS_FORK_PAGE_BYTES)));
 _Static_assert(sizeof fs_fork_page <= FS_FORK_PAGE_BYTES, "it is one page");
 
 /* What the child must know. The same from fork to fork, mostly. */
 static struct {
     fs_sigset saved;  /* signals are blocked from stop to start */
-    unsigned nesting; /* of the turn */
+    unsigned nesting; /* of the turn; 0: nobody took one, see begin_alone() */
 } handed_on;
 
 static void await_turn(struct fs_thread *self) {
@@ -97,33 +96,69 @@ static void stop(struct fs_thread *self) {
     } while (!try_stop(self, fs_fork_page.turn_nesting == 1 && fs_now() < until));
 }
 
-static void start(void) {
-    fs_world_start();
-    fs_signals_restore(handed_on.saved);
+/* There is nobody to stop, and no report to write. */
+static bool is_alone(void) {
+    return fs_thread_count() == 1 && !fs_event_wanted() &&
+           fs_load(&fs_fork_page.turn_owner) == NULL;
 }
 
-static void repair(struct fs_thread *self, bool by_fork) {
-    fs_fork_page.turn_lock.word = 1; /* whoever waited for it has vanished */
-    fs_fork_page.turn_owner = self;
-    fs_fork_page.turn_nesting = handed_on.nesting;
+/* A fork by the only thread, without a store to the forks' page: see forkpage.h. */
+static bool begin_alone(struct fs_thread *self) {
+    if (!is_alone()) {
+        return false;
+    }
+    fs_prune_files(self);
+    fs_sigset saved = fs_signals_block();
+    if (!is_alone()) { /* a handler made a thread */
+        fs_signals_restore(saved);
+        return false;
+    }
+    fs_update(&handed_on.saved, saved);
+    fs_update(&handed_on.nesting, 0U);
+    return true;
+}
+
+static void begin(struct fs_thread *self) {
+    if (!begin_alone(self)) {
+        take_turn(self);
+        stop(self);
+    }
+}
+
+static void end_in_parent(void) {
+    if (handed_on.nesting == 0) {
+        fs_signals_restore(handed_on.saved);
+        return;
+    }
+    fs_world_start();
+    fs_signals_restore(handed_on.saved);
+    give_turn();
+}
+
+static void end_in_child(struct fs_thread *self, bool by_fork) {
+    bool alone = handed_on.nesting == 0;
+    if (!alone) {
+        fs_fork_page.turn_lock.word = 1; /* whoever waited for it has vanished */
+        fs_fork_page.turn_owner = self;
+        fs_fork_page.turn_nesting = handed_on.nesting;
+    }
     fs_world_alone();
     fs_stacks_alone();
     fs_repair_child(self, by_fork);
     fs_signals_restore(handed_on.saved);
+    if (!alone) {
+        give_turn();
+    }
 }
 
-void fs_fork_raw_begin(struct fs_thread *self) {
-    take_turn(self);
-    stop(self);
-}
+void fs_fork_raw_begin(struct fs_thread *self) { begin(self); }
 
 void fs_fork_raw_end(struct fs_thread *self, bool is_child) {
     if (is_child) {
-        repair(self, false);
+        end_in_child(self, false);
     } else {
-        start();
+        end_in_parent();
     }
-    give_turn();
 }
 
 static void prepare(void) {
@@ -134,17 +169,15 @@ static void prepare(void) {
 }
 
 static void parent(void) {
-    struct fs_thread *self = fs_self;
-    if (self != NULL) {
-        fs_fork_raw_end(self, false);
+    if (fs_self != NULL) {
+        end_in_parent();
     }
 }
 
 static void child(void) {
     struct fs_thread *self = fs_self;
     if (self != NULL) {
-        repair(self, true);
-        give_turn();
+        end_in_child(self, true);
     }
 }
 
@@ -153,6 +186,5 @@ void fs_fork_inspect(struct fs_thread *const **owner) { *owner = &fs_fork_page.t
 /* Nobody's handlers: those of a library are dropped when it is finalised, and in exit others may run, and fork, after
  * that (stdlib/cxa_finalize.c). The library is never unloaded. */
 void fs_fork_init(void) {
-    fs_syscall3(SYS_madvise, &fs_fork_page, FS_FORK_PAGE_BYTES, MADV_WIPEONFORK);
     fs_real.__register_atfork(prepare, parent, child, NULL);
 }

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/single_threaded.h>
 #include <sys/syscall.h>
@@ -54,6 +55,7 @@ static struct {
     uint32_t generation; /* of this process; changes only in the child, where nobody else runs */
     uint32_t count;      /* live records */
     uint32_t serial;     /* for wake_index */
+    bool page_left_out;  /* of children: the forks' own */
     int pid;
     int survivors[REMEMBERED]; /* owner_id, in each generation, of the thread that forked the next
                                 */
@@ -150,6 +152,15 @@ static void clear_record(struct fs_thread *record) {
 
 static void gather_vanished(void);
 
+/* From the second thread on forks write their page. Not before: such a page is a mapping of its own, which each
+ * fork copies. */
+static void leave_page_out(void) {
+    if (!registry.page_left_out) {
+        fs_syscall3(SYS_madvise, &fs_fork_page, FS_FORK_PAGE_BYTES, MADV_WIPEONFORK);
+        registry.page_left_out = true;
+    }
+}
+
 /* With the lock, signals blocked. */
 static struct fs_thread *new_record(uint32_t owners) {
     gather_vanished();
@@ -158,6 +169,9 @@ static struct fs_thread *new_record(uint32_t owners) {
         clear_record(record);
         record->owners = owners;
         registry.count++;
+        if (registry.count > 1) {
+            leave_page_out();
+        }
         fs_store_release(&record->generation, registry.generation);
     }
     return record;

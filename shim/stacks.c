@@ -9,15 +9,15 @@
 #include "safepoint.h"
 #include "sys.h"
 
-/* A closed hash table of numbers, and the stacks themselves one after another in one mapping: the
- * kernel gives it memory as it is written to. Number n is the n-th word of it. */
+/* A closed hash table of numbers, and the stacks themselves one after another, in one mapping: the
+ * kernel gives it memory as it is written to. Number n is the n-th word. */
 enum { BUCKETS = 1 << 14, WORDS = 1 << 23 };
 
 static struct {
     struct fs_lock lock;
     uintptr_t *words; /* depth, then the frames; word 0 is not used */
     uint32_t used;
-    uint32_t buckets[BUCKETS];
+    uint32_t *buckets;
 } table;
 
 /* --- the caller's stack ---------------------------------------------------------------------- */
@@ -60,14 +60,21 @@ static bool is_same(uint32_t number, const uintptr_t *stack, unsigned depth) {
            memcmp(&table.words[number + 1], stack, depth * sizeof *stack) == 0;
 }
 
+/* At the first stack. The words last: they say that it is there. */
+static bool map_table(void) {
+    uintptr_t *words = fs_map(WORDS * sizeof *words + BUCKETS * sizeof *table.buckets);
+    if (words != NULL) {
+        table.buckets = (uint32_t *)(words + WORDS);
+        table.used = 1;
+        fs_store_release(&table.words, words);
+    }
+    return words != NULL;
+}
+
 /* 0 where there is no room. The number is put into its bucket last: a child that finds the table in
  * the middle of this finds it whole. */
 static uint32_t add(const uintptr_t *stack, unsigned depth, uint32_t *bucket) {
-    if (table.words == NULL) {
-        table.words = fs_map(WORDS * sizeof *table.words);
-        table.used = 1;
-    }
-    if (table.words == NULL || table.used + depth + 1 > WORDS) {
+    if (table.used + depth + 1 > WORDS) {
         return 0;
     }
     uint32_t number = table.used;
@@ -79,6 +86,9 @@ static uint32_t add(const uintptr_t *stack, unsigned depth, uint32_t *bucket) {
 }
 
 static uint32_t number_of(const uintptr_t *stack, unsigned depth) {
+    if (table.words == NULL && !map_table()) {
+        return 0;
+    }
     uint32_t first = hash(stack, depth);
     for (uint32_t i = 0; i < BUCKETS; i++) {
         uint32_t *bucket = &table.buckets[(first + i) % BUCKETS];

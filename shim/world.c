@@ -845,10 +845,10 @@ void fs_world_start(void) {
 }
 
 void fs_world_alone(void) {
-    fs_store(&fs_fork_page.stop, world.modes);
-    fs_fork_page.parked = 0;
-    fs_fork_page.stopper = NULL;
-    fs_fork_page.stopper_waits = 0;
-    fs_walk_unlock();
-    fs_registry_unlock();
+    fs_update(&fs_fork_page.stop, world.modes);
+    fs_update(&fs_fork_page.parked, 0U);
+    fs_update(&fs_fork_page.stopper, NULL);
+    fs_update(&fs_fork_page.stopper_waits, 0U);
+    fs_update(&fs_fork_page.walk_lock.word, 0U);
+    fs_update(&fs_fork_page.registry_lock.word, 0U);
 }

@@ -792,11 +792,13 @@ static int handler_holds(const void *arg) {
 /* ---- in a signal handler, in the middle of a call that may be cancelled ---- */
 
 static pthread_mutex_t handlers_own;
+static struct hz_event *cancel_sent;
 
-static void lock_for_long(int signo) {
+/* Never back before the thread is cancelled: the call would return, with EINTR. */
+static void lock_until_cancelled(int signo) {
     (void)signo;
     __atomic_store_n(&handler.inside, 1, __ATOMIC_SEQ_CST);
-    for (int64_t end = hz_now_ms(CLOCK_MONOTONIC) + LONG_MS; hz_now_ms(CLOCK_MONOTONIC) < end;) {
+    while (hz_seen(cancel_sent) == 0) {
         pthread_mutex_lock(&handlers_own);
         pthread_mutex_unlock(&handlers_own);
     }
@@ -805,13 +807,14 @@ static void lock_for_long(int signo) {
 /* glibc cancels the thread at any instruction then, wherever the handler is. */
 static int handler_locks(const void *arg) {
     enum { TIMES = 20 };
-    struct sigaction action = {.sa_handler = lock_for_long};
+    struct sigaction action = {.sa_handler = lock_until_cancelled};
     set_up(arg);
     HZ_SETUP(sigaction(SIGUSR1, &action, NULL) == 0);
     for (int i = 0; i < TIMES; i++) {
         struct victim victim = {.spot = arg, .when = ASLEEP};
         pthread_mutex_init(&handlers_own, NULL); /* the last thread may have left it locked */
         handler.inside = 0;
+        cancel_sent = &victim.sent;
         HZ_IS(pthread_create(&victim.id, NULL, victim_main, &victim), 0);
         await_asleep(&victim);
         HZ_IS(pthread_kill(victim.id, SIGUSR1), 0);

@@ -185,6 +185,4 @@ void fs_fork_inspect(struct fs_thread *const **owner) { *owner = &fs_fork_page.t
 
 /* Nobody's handlers: those of a library are dropped when it is finalised, and in exit others may run, and fork, after
  * that (stdlib/cxa_finalize.c). The library is never unloaded. */
-void fs_fork_init(void) {
-    fs_real.__register_atfork(prepare, parent, child, NULL);
-}
+void fs_fork_init(void) { fs_real.__register_atfork(prepare, parent, child, NULL); }

@@ -162,15 +162,15 @@ static void stop_if_wanted(struct fs_thread *self) {
     passed(self);
 }
 
-/* The depth goes up, and then the orders are looked at: pairs with forget_verdicts() and
- * close_gate(). */
+/* The depth goes up, and then the orders are looked at: pairs with forget_verdicts(), close_gate() and
+ * verdicts_hold(). */
 static bool may_pass(struct fs_thread *self, uintptr_t frame) {
     uint32_t slot = fs_raise_over(self);
     if (slot < self->capacity) {
         self->entries[slot].frame = frame;
     }
     fs_compiler_barrier();
-    if (self->depth > 1) {
+    if (self->depth > 1 && !fs_load(&self->hopeless)) {
         return true; /* it holds something, and has all the time */
     }
     return !fs_stop_wanted(self) || fs_load(&self->pass) != 0;
@@ -196,7 +196,7 @@ __attribute__((noinline)) uint32_t fs_gate(struct fs_thread *self, uintptr_t fra
         if (self->depth != 0) {
             fs_prune(self, frame);
         }
-        if (self->depth == 0) {
+        if (self->depth == 0 || fs_load(&self->hopeless)) {
             park_if_wanted(self);
         }
     } while (!may_pass(self, frame));
@@ -332,22 +332,32 @@ void fs_world_await_progress(uint32_t seen, int64_t until) {
 
 /* --- holders --------------------------------------------------------------------------------- */
 
-/* The lock that the thread is blocked on. The thread may be running: a copy counts only if the
- * entry is still the same after it was made. */
-static bool get_wanted(const struct fs_thread *thread, struct fs_entry *copy) {
-    uint32_t count = fs_entry_count(thread);
-    if (count == 0) {
-        return false;
-    }
-    const struct fs_entry *newest = &fs_load_acquire(&thread->entries)[count - 1];
-    *copy = *newest;
-    __atomic_thread_fence(__ATOMIC_ACQUIRE);
-    return copy->phase == FS_TAKING && fs_load(&newest->phase) == FS_TAKING &&
-           fs_load(&newest->object) == copy->object && fs_load(&thread->depth) == count;
-}
+/* The lock that a thread is blocked on. */
+struct wanted {
+    bool any;
+    struct fs_entry entry;
+    int owner; /* an owner_id, 0 if the lock names none */
+};
 
 static int owner_of(const struct fs_entry *entry) {
     return fs_layout_owner(entry->kind, entry->object);
+}
+
+/* The thread may be running: a copy counts only if the entry is still the same after it was made. */
+static struct wanted get_wanted(const struct fs_thread *thread) {
+    struct wanted wanted = {.any = false};
+    uint32_t count = fs_entry_count(thread);
+    if (count == 0) {
+        return wanted;
+    }
+    const struct fs_entry *newest = &fs_load_acquire(&thread->entries)[count - 1];
+    wanted.entry = *newest;
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    wanted.any = wanted.entry.phase == FS_TAKING && fs_load(&newest->phase) == FS_TAKING &&
+                 fs_load(&newest->object) == wanted.entry.object &&
+                 fs_load(&thread->depth) == count;
+    wanted.owner = wanted.any ? owner_of(&wanted.entry) : 0;
+    return wanted;
 }
 
 /* A reader is not blocked by somebody's read hold, unless a writer waits that is to be preferred.
@@ -359,14 +369,14 @@ static bool shares(const struct fs_entry *entry, const struct fs_thread *holder)
            fs_peek(&copy, entry->object, sizeof copy) && !fs_rwlock_readers_wait(&copy);
 }
 
-/* True if whoever holds the entry's lock cannot let go of it before the fork. */
-static bool owner_is_hopeless(const struct fs_entry *entry, const struct fs_thread *self) {
+/* True if whoever holds the lock cannot let go of it before the fork. */
+static bool owner_is_hopeless(const struct wanted *wanted, const struct fs_thread *self) {
+    const struct fs_entry *entry = &wanted->entry;
     if (fs_holds(self, entry->object)) {
         return !shares(entry, self);
     }
-    int owner = owner_of(entry);
-    if (owner != 0) {
-        const struct fs_thread *thread = fs_thread_by_owner_id(owner);
+    if (wanted->owner != 0) {
+        const struct fs_thread *thread = fs_thread_by_owner_id(wanted->owner);
         return thread == self || (thread != NULL && thread->verdict);
     }
     FS_EACH_THREAD (thread) {
@@ -392,11 +402,23 @@ static bool may_yet_get(const struct fs_entry *entry) {
     return owner != 0 && fs_thread_by_owner_id(owner) != NULL;
 }
 
+static bool any_outlasted(const struct fs_thread *thread, uint32_t count) {
+    for (uint32_t slot = 0; slot < count; slot++) {
+        if (fs_load(&thread->entries[slot].outlasted) != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* A fork has waited until its deadline for all that the thread holds. False for a thread that has
  * just let go of everything: those behind it would count as hopeless too. */
 static bool outlasted(const struct fs_thread *thread) {
     uint32_t count = fs_entry_count(thread);
     bool any = false;
+    if (!any_outlasted(thread, count)) {
+        return false; /* spares a look at each object */
+    }
     for (uint32_t slot = 0; slot < count; slot++) {
         const struct fs_entry *entry = &thread->entries[slot];
         uint8_t waited_before = fs_load(&entry->outlasted);
@@ -431,14 +453,13 @@ static bool sleeps_elsewhere(const struct fs_thread *thread) {
            fs_task_sleeps(thread->tid);
 }
 
-static bool is_hopeless(struct fs_thread *thread, const struct fs_thread *self) {
+static bool is_hopeless(struct fs_thread *thread, const struct wanted *wanted,
+                        const struct fs_thread *self) {
     if (fs_load(&thread->wants_fork)) {
         return true; /* it waits for us */
     }
-    struct fs_entry wanted;
-    bool wants = get_wanted(thread, &wanted);
-    thread->behind_call = wants && is_behind_our_call(thread, &wanted, self);
-    return thread->behind_call || (wants && owner_is_hopeless(&wanted, self)) ||
+    thread->behind_call = wanted->any && is_behind_our_call(thread, &wanted->entry, self);
+    return thread->behind_call || (wanted->any && owner_is_hopeless(wanted, self)) ||
            outlasted(thread) || sleeps_elsewhere(thread);
 }
 
@@ -455,7 +476,11 @@ static bool verdicts_hold(const struct fs_thread *self) {
     }
     heavy_barrier();
     FS_EACH_THREAD (thread) {
-        if (thread->hopeless && fs_is_busy(thread) && !is_hopeless(thread, self)) {
+        if (!thread->hopeless || !fs_is_busy(thread)) {
+            continue;
+        }
+        struct wanted wanted = get_wanted(thread);
+        if (!is_hopeless(thread, &wanted, self)) {
             return false;
         }
     }
@@ -495,20 +520,18 @@ static bool is_all_once(const struct fs_thread *thread) {
 }
 
 /* Directly, or behind the lock of a thread that does. */
-static bool waits_for_another(const struct fs_thread *thread) {
+static bool waits_for_another(const struct fs_thread *thread, const struct wanted *wanted) {
     if (fs_load(&thread->state) == FS_DETACHED &&
         (fs_load(&thread->wait_count) != 0 || is_all_once(thread))) {
         return true;
     }
-    struct fs_entry wanted;
-    if (!get_wanted(thread, &wanted)) {
+    if (!wanted->any) {
         return false;
     }
-    int owner = owner_of(&wanted);
     FS_EACH_THREAD (holder) {
-        if (holder->seen_waiting &&
-            (owner != 0 ? holder->owner_id == owner
-                        : fs_holds(holder, wanted.object) && !shares(&wanted, holder))) {
+        if (holder->seen_waiting && (wanted->owner != 0 ? holder->owner_id == wanted->owner
+                                                        : fs_holds(holder, wanted->entry.object) &&
+                                                              !shares(&wanted->entry, holder))) {
             return true;
         }
     }
@@ -534,10 +557,11 @@ static struct census count_holders(const struct fs_thread *self) {
                 !fs_is_busy(thread)) {
                 continue;
             }
-            thread->verdict = is_hopeless(thread, self);
+            struct wanted wanted = get_wanted(thread);
+            thread->verdict = is_hopeless(thread, &wanted, self);
             changed |= thread->verdict;
             forkers += fs_load(&thread->wants_fork);
-            if (!thread->seen_waiting && waits_for_another(thread)) {
+            if (!thread->seen_waiting && waits_for_another(thread, &wanted)) {
                 thread->seen_waiting = true;
                 changed = true;
             }
@@ -565,7 +589,11 @@ static bool give_up_on_waiters(const struct fs_thread *self) {
     give_up_on_holders(self);
     FS_EACH_THREAD (thread) {
         bool frozen = fs_load_acquire(&thread->state) == FS_SUSPENDED;
-        if (thread != self && thread->seen_waiting && !frozen && !waits_for_another(thread)) {
+        if (thread == self || !thread->seen_waiting || frozen) {
+            continue;
+        }
+        struct wanted wanted = get_wanted(thread);
+        if (!waits_for_another(thread, &wanted)) {
             return false; /* the next census looks at them afresh, and thaws them */
         }
     }

@@ -1251,6 +1251,47 @@ static int handler_locks(const void *arg) {
     return handler_is.verdict;
 }
 
+static pthread_mutex_t had_by_forker = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t had_by_waiter = PTHREAD_MUTEX_INITIALIZER;
+
+static int wait_for_forker(void *unused) {
+    (void)unused;
+    HZ_IS(pthread_mutex_lock(&had_by_waiter), 0);
+    HZ_IS(pthread_mutex_lock(&had_by_forker), 0);
+    HZ_IS(pthread_mutex_unlock(&had_by_forker), 0);
+    return pthread_mutex_unlock(&had_by_waiter);
+}
+
+static int work_is_sound(void *unused) {
+    (void)unused;
+    return hz_pair_sound(&work);
+}
+
+/* A thread holds something and waits for what the forking thread has: no fork can wait for it. A timer, which no
+ * fork stops, has its handler take another lock. */
+static int waiters_handler_locks(const void *arg) {
+    struct hz_thread target;
+    timer_t timer;
+    struct itimerspec often = {.it_interval.tv_nsec = 50000, .it_value.tv_nsec = 50000};
+    (void)arg;
+    handle(SIGUSR1, turn_in_handler);
+    hz_pair_init(&work, hz_mutex_lock, hz_mutex_unlock, &work_mutex);
+    HZ_IS(pthread_mutex_lock(&had_by_forker), 0);
+    hz_start(&target, wait_for_forker, NULL);
+    hz_until_stuck(&target);
+    struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGUSR1};
+    event._sigev_un._tid = target.tid;
+    HZ_SETUP(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0);
+    HZ_SETUP(timer_settime(timer, 0, &often, NULL) == 0);
+    for (int i = 0; i < 1000; i++) {
+        HZ_TRY(hz_child(work_is_sound, NULL));
+    }
+    HZ_SETUP(timer_delete(timer) == 0);
+    HZ_IS(pthread_mutex_unlock(&had_by_forker), 0);
+    HZ_TRY(hz_finish(&target));
+    return handler_is.verdict;
+}
+
 static void fork_in_handler(int signo) {
     int error = errno;
     (void)signo;
@@ -1839,7 +1880,7 @@ static int exec_race(const void *arg) {
     struct hz_bystander bystander;
     (void)arg;
     hz_bystander_start(&bystander);
-    for (unsigned i = 0; i < 300; i++) {
+    for (unsigned i = 0; i < 1000; i++) {
         unsigned turns = 200000 + i * 7919 % 400000;
         HZ_TRY(hz_child(execute_beside_forks, &turns));
     }
@@ -1920,6 +1961,9 @@ static const struct hazard hazards[] = {
     HAZARD_PATIENT(
         "sig_handler_locks_over_malloc", handler_locks_over_malloc, NULL, OK,
         "the handler that takes a lock has interrupted malloc, in threads that wait to run"),
+    HAZARD_CHANCE(
+        "sig_waiters_handler_locks", waiters_handler_locks, NULL, RARELY,
+        "a thread holds a lock and waits for the forking thread's; its handler takes another"),
     HAZARD_CHANCE("sig_handler_forks", handler_forks, NULL, RARELY,
                   "handlers fork in a busy thread, in one that locks, and in the middle of forks"),
     HAZARD_OF("sig_jump_out_of_read", jumps, &out_of_read, OK, "siglongjmp out of read"),

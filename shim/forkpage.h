@@ -35,8 +35,9 @@ extern FS_HIDDEN struct fs_fork_page {
     bool marked;           /* what a stop makes of threads may stand in their records */
 
     struct fs_thread *stopper; /* set before the stop word, cleared after it */
-    uint32_t progress;         /* counts parks, releases and answers; a futex */
-    uint32_t stopper_waits;    /* the stopper may be asleep on `progress` */
+    uint32_t progress;         /* counts parks and answers; a futex */
+    uint32_t stopper_waits;    /* the stopper may be asleep on `progress` ... */
+    uint32_t wake_at;          /* ... until it has come to this */
 
     struct fs_lock turn_lock; /* the turn to fork (fork.c) */
     struct fs_thread *turn_owner;

@@ -508,7 +508,7 @@ static void await_answers(void) {
         if (all_have_answered(now > start + DEAF_US * FS_USEC)) {
             return;
         }
-        fs_world_await_progress(seen, start + ANSWER_MS * FS_MSEC);
+        fs_world_await_progress(seen, 1, start + ANSWER_MS * FS_MSEC);
     }
 }
 

@@ -36,6 +36,8 @@ enum {
     PASS_ALWAYS,   /* until the end of this stop */
 };
 
+/* A timer that ends before the kernel's next tick (1 to 10 ms, mostly 4) has to be programmed, which costs as much as a
+ * sleep does: there are few that do. */
 enum {
     CHANCES = 3,           /* times that the world is let run for holders that wait for others */
     FIRST_SLICE_MS = 1,    /* the gate stays closed so long, then open as long; doubles */
@@ -43,7 +45,7 @@ enum {
     SPIN_US = 50,          /* a critical call is mostly over sooner than a sleep and a wake are */
     SPINS = 4,             /* each time that the gate is closed */
     PAUSES = 20,           /* between two looks */
-    FIRST_LOOK_MS = 1,     /* after so long a parked thread looks by itself; doubles */
+    FIRST_LOOK_MS = 5,     /* after so long a parked thread looks by itself; doubles */
 };
 
 /* --- the threads' side ----------------------------------------------------------------------- */
@@ -57,9 +59,13 @@ bool fs_stop_wanted(const struct fs_thread *self) {
     return (stop & FS_STOPPED) != 0 && fs_load(&fs_fork_page.stopper) != self;
 }
 
+/* Of a count that wraps. */
+static bool has_come_to(uint32_t count, uint32_t other) { return (int32_t)(count - other) >= 0; }
+
 void fs_world_progress(void) {
-    __atomic_add_fetch(&fs_fork_page.progress, 1, __ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&fs_fork_page.stopper_waits, __ATOMIC_SEQ_CST) != 0) {
+    uint32_t now = __atomic_add_fetch(&fs_fork_page.progress, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&fs_fork_page.stopper_waits, __ATOMIC_SEQ_CST) != 0 &&
+        has_come_to(now, __atomic_load_n(&fs_fork_page.wake_at, __ATOMIC_SEQ_CST))) {
         fs_futex_wake(&fs_fork_page.progress, FS_ALL_BITS);
     }
 }
@@ -79,8 +85,8 @@ static bool stopper_is_stuck(void) {
     return futex != 0 && futex - (uintptr_t)&fs_fork_page >= sizeof fs_fork_page;
 }
 
-/* The gate is open. Each wakes two others before it goes on: the forking thread has other things to do. (One that
- * is woken, but gets no processor, delays the others until they look by themselves.) */
+/* The gate is open. Each wakes two others before it goes on: the forking thread, which wakes the first, has other
+ * things to do. (One that is woken, but gets no processor, delays the others until they look by themselves.) */
 static void wake_branches(void) { fs_futex_wake_some(&fs_fork_page.stop, 2); }
 
 /* The caller is in a handler that interrupted malloc, say, whose lock the fork takes. The stopper lets go who
@@ -320,13 +326,19 @@ static bool spin_for_progress(uint32_t seen, int64_t until) {
     return false;
 }
 
-void fs_world_await_progress(uint32_t seen, int64_t until) {
+void fs_world_await_progress(uint32_t seen, uint32_t steps, int64_t until) {
     int64_t look_again = fs_now() + 200 * FS_USEC;
+    look_again = look_again < until ? look_again : until;
+    __atomic_store_n(&fs_fork_page.wake_at, seen + steps, __ATOMIC_SEQ_CST);
     __atomic_store_n(&fs_fork_page.stopper_waits, 1, __ATOMIC_SEQ_CST);
-    if (fs_world_progress_seen() == seen) {
-        fs_futex_wait(&fs_fork_page.progress, seen, look_again < until ? look_again : until,
-                      FS_ALL_BITS);
-    }
+    uint32_t now;
+    do {
+        now = fs_world_progress_seen();
+        if (has_come_to(now, seen + steps)) {
+            break;
+        }
+        fs_futex_wait(&fs_fork_page.progress, now, look_again, FS_ALL_BITS);
+    } while (fs_world_progress_seen() != now);
     __atomic_store_n(&fs_fork_page.stopper_waits, 0, __ATOMIC_SEQ_CST);
 }
 
@@ -505,6 +517,7 @@ struct census {
     unsigned forkers; /* hold something, and wait for their turn to fork */
     unsigned busy;    /* hold something, and may let go */
     unsigned waiting; /* of these: inside a wait that only another thread of the process can end */
+    const struct fs_thread *holder; /* one of those that may let go */
 };
 
 /* glibc puts a pthread_once in progress right by itself: the child begins it anew. So it is not worth
@@ -566,6 +579,7 @@ static struct census count_holders(const struct fs_thread *self) {
                 changed = true;
             }
             census.busy += !thread->verdict;
+            census.holder = !thread->verdict ? thread : census.holder;
             census.waiting += !thread->verdict && thread->seen_waiting;
         }
     } while (changed);
@@ -602,13 +616,15 @@ static bool give_up_on_waiters(const struct fs_thread *self) {
 
 static int64_t grace(void) { return fs_config.deadline_ms * FS_MSEC / 10; }
 
-/* `round`: how often the stopper has come here since it closed the gate. Once it has slept, and the
- * processor that it took from a holder was that holder's again, holders that are fewer than the
- * processors are running. */
-static void await_holders(uint32_t seen, unsigned busy, unsigned round, int64_t until) {
-    bool all_run = round != 0 && busy < world.cpus;
-    if (!all_run || round > SPINS || !spin_for_progress(seen, fs_now() + SPIN_US * FS_USEC)) {
-        fs_world_await_progress(seen, until);
+/* `round`: how often the stopper has come here since it closed the gate. Once it has slept, and the processor that it
+ * took from a holder was that holder's again, holders that are fewer than the processors may all be running. One that
+ * is not waits for ours. Each has to park, mostly: woken by the last, the stopper takes no processor from the others. */
+static void await_holders(uint32_t seen, const struct census *census, unsigned round,
+                          int64_t until) {
+    bool may_run = round != 0 && round <= SPINS && census->busy < world.cpus;
+    bool runs = may_run && census->holder != NULL && fs_task_runs(census->holder->tid);
+    if (!runs || !spin_for_progress(seen, fs_now() + SPIN_US * FS_USEC)) {
+        fs_world_await_progress(seen, census->busy != 0 ? census->busy : 1, until);
     }
 }
 
@@ -658,7 +674,7 @@ static enum drained drain_holders(const struct fs_thread *self, int64_t now, int
                 (census.busy == 0 || give_up_on_waiters(self))) {
                 return DRAINED;
             }
-            await_holders(seen, census.busy, round++, until);
+            await_holders(seen, &census, round++, until);
         } while (fs_now() < until);
         if (last) {
             give_up_on_holders(self);
@@ -797,7 +813,7 @@ static bool all_stand_well(const struct fs_thread *self, int64_t deadline) {
         fs_update(&world.loader_outlasted, loads ? fs_loader_owner() : 0);
         return true;
     }
-    fs_world_await_progress(seen, deadline);
+    fs_world_await_progress(seen, 1, deadline);
     return false;
 }
 
@@ -866,7 +882,8 @@ void fs_world_start(void) {
     if ((fs_fork_page.stop & FS_STOPPED) != 0) {
         forget_verdicts();
         if (open_gate()) {
-            wake_branches();
+            fs_futex_wake_some(&fs_fork_page.stop,
+                               1); /* which wakes two others, as each of these does */
         }
     }
     fs_fork_page.stopper = NULL;

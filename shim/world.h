@@ -85,11 +85,11 @@ bool fs_stop_wanted(const struct fs_thread *self);
 void fs_world_wake_dismissed(void);
 /* Wakes the forking thread: a thread has parked or answered. */
 void fs_world_progress(void);
-/* For the forking thread: sleeps until there is progress beyond what it had `seen`, until a time at
+/* For the forking thread: sleeps until there is progress, so many steps beyond what it had `seen`, until a time at
  * the latest. A lock that is let go by a thread that then goes on makes no sound, so it also
  * returns after 200 us at the latest. */
 uint32_t fs_world_progress_seen(void);
-void fs_world_await_progress(uint32_t seen, int64_t until);
+void fs_world_await_progress(uint32_t seen, uint32_t steps, int64_t until);
 
 /* How the last stop went; for reports and tests. Valid between stop and start, and in the child. */
 /* Stops all threads but `self`, within the deadline. Afterwards what a thread still holds is

@@ -374,6 +374,9 @@ void fs_prune(struct fs_thread *self, uintptr_t frame) {
 }
 
 void fs_prune_files(struct fs_thread *self) {
+    if (!self->locks_files) {
+        return; /* spares a look at each entry */
+    }
     for (uint32_t slot = fs_entry_count(self); slot-- > 0;) {
         const struct fs_entry *entry = &self->entries[slot];
         if (entry->kind == FS_KIND_FILE && !fs_entry_live(self, entry)) {

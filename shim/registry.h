@@ -169,6 +169,7 @@ struct fs_thread {
     uint32_t owners; /* the creator until it knows the handle, and the thread itself */
     uint8_t exit_rounds;
     bool detached;          /* nobody will join it; under the registry's lock once it runs */
+    bool locks_files;       /* it locked a FILE, if only once; by itself */
     char name[FS_NAME_MAX]; /* filled before a fork that forces its holds */
     uintptr_t stood_at;     /* likewise: its instruction pointer, or 0; only with FORKSAFE_REPORT */
 

@@ -7,12 +7,23 @@ FS_EXPORT void flockfile(FILE *file) {
         fs_real.flockfile(file);
         return;
     }
+    self->locks_files = true;
     uint32_t slot = fs_enter(self, file, FS_KIND_FILE, FS_CALLER());
     fs_real.flockfile(file);
     fs_held(self, file, slot);
 }
 
-FS_EXPORT int ftrylockfile(FILE *file) { FS_TRY(FS_KIND_FILE, file, fs_real.ftrylockfile(file)); }
+static int try_file(FILE *file, const void *caller) {
+    FS_TAKE_FOR(caller, FS_TRYING, FS_KIND_FILE, file, fs_real.ftrylockfile(file));
+}
+
+FS_EXPORT int ftrylockfile(FILE *file) {
+    struct fs_thread *self = fs_current();
+    if (self != NULL) {
+        self->locks_files = true;
+    }
+    return try_file(file, FS_CALLER());
+}
 
 FS_EXPORT void funlockfile(FILE *file) {
     struct fs_thread *self = fs_current();

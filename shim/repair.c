@@ -402,6 +402,16 @@ static bool was_between(const struct fs_thread *vanished, const struct fs_entry 
            fs_seems_to_interrupt_us(vanished->detached_frame);
 }
 
+static bool was_taken_again(const struct fs_thread *thread, const struct fs_entry *entry) {
+    const struct fs_entry *end = thread->entries + fs_entry_count(thread);
+    for (const struct fs_entry *later = entry + 1; later < end; later++) {
+        if (later->object == entry->object && later->kind == FS_KIND_MUTEX) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* A mutex that is free, or another's, needs no repair. One that another thread was about to give back, in the place of
  * this one, does. */
 static bool is_disproved(const struct fs_thread *vanished, struct fs_entry *entry) {
@@ -414,8 +424,8 @@ static bool is_disproved(const struct fs_thread *vanished, struct fs_entry *entr
         entry->phase = FS_RELEASING;
     }
     switch (fs_mutex_state(entry->object, vanished)) {
-    case FS_MUTEX_OWN:
-        return false;
+    case FS_MUTEX_OWN: /* if not again, then the other was in the middle of giving it back */
+        return given_back && was_taken_again(vanished, entry);
     case FS_MUTEX_BETWEEN:
         return !given_back && !was_between(vanished, entry);
     default:

@@ -15,11 +15,15 @@
 struct fs_fork_page fs_fork_page __attribute__((common, aligned(FS_FORK_PAGE_BYTES)));
 _Static_assert(sizeof fs_fork_page <= FS_FORK_PAGE_BYTES, "it is one page");
 
-/* What the child must know. The same from fork to fork, mostly. */
+/* What the child must know. The same from fork to fork, mostly. Signals are blocked from stop to start. */
 static struct {
-    fs_sigset saved;  /* signals are blocked from stop to start */
-    unsigned nesting; /* of the turn; 0: nobody took one, see begin_alone() */
+    const struct fs_thread *taker; /* who took a turn */
+    unsigned nesting;              /* of its turn */
+    fs_sigset saved;
 } handed_on;
+
+/* The same of a fork that takes none. */
+static fs_sigset saved_alone;
 
 static void await_turn(struct fs_thread *self) {
     fs_store(&self->wants_fork, true);
@@ -75,6 +79,7 @@ static bool try_stop(struct fs_thread *self, bool yields) {
     fs_prune_files(self); /* in the child nothing tells a FILE that is gone from one that is held */
     fs_sigset saved = fs_signals_block();
     fs_update(&handed_on.saved, saved);
+    fs_update(&handed_on.taker, self);
     fs_update(&handed_on.nesting, fs_fork_page.turn_nesting);
     if (fs_world_stop(self, yields)) {
         fs_event_stopped();
@@ -96,13 +101,11 @@ static void stop(struct fs_thread *self) {
     } while (!try_stop(self, fs_fork_page.turn_nesting == 1 && fs_now() < until));
 }
 
-/* There is nobody to stop, and no report to write. */
-static bool is_alone(void) {
-    return fs_thread_count() == 1 && !fs_event_wanted() &&
-           fs_load(&fs_fork_page.turn_owner) == NULL;
-}
+/* There was never anybody to stop, and no report to write. */
+static bool is_alone(void) { return !fs_had_second_thread() && !fs_event_wanted(); }
 
-/* A fork by the only thread, without a store to the forks' page: see forkpage.h. */
+/* A fork by the only thread, without a store to the forks' page: see forkpage.h. No turn keeps a thread that somebody
+ * else made, and that has no record yet, from forking at the same time. */
 static bool begin_alone(struct fs_thread *self) {
     if (!is_alone()) {
         return false;
@@ -113,8 +116,7 @@ static bool begin_alone(struct fs_thread *self) {
         fs_signals_restore(saved);
         return false;
     }
-    fs_update(&handed_on.saved, saved);
-    fs_update(&handed_on.nesting, 0U);
+    fs_update(&saved_alone, saved);
     return true;
 }
 
@@ -125,9 +127,12 @@ static void begin(struct fs_thread *self) {
     }
 }
 
-static void end_in_parent(void) {
-    if (handed_on.nesting == 0) {
-        fs_signals_restore(handed_on.saved);
+/* Nobody forks alone who has ever taken a turn. */
+static bool took_turn(const struct fs_thread *self) { return fs_load(&handed_on.taker) == self; }
+
+static void end_in_parent(const struct fs_thread *self) {
+    if (!took_turn(self)) {
+        fs_signals_restore(saved_alone);
         return;
     }
     fs_world_start();
@@ -136,16 +141,15 @@ static void end_in_parent(void) {
 }
 
 static void end_in_child(struct fs_thread *self, bool by_fork) {
-    bool alone = handed_on.nesting == 0;
-    if (!alone) {
-        fs_fork_page.turn_lock.word = 1; /* whoever waited for it has vanished */
-        fs_fork_page.turn_owner = self;
-        fs_fork_page.turn_nesting = handed_on.nesting;
-    }
-    fs_world_alone();
+    bool alone = !took_turn(self);
+    /* Whoever had it, or waited for it, has vanished. */
+    fs_update(&fs_fork_page.turn_lock.word, alone ? 0U : 1U);
+    fs_update(&fs_fork_page.turn_owner, alone ? NULL : self);
+    fs_update(&fs_fork_page.turn_nesting, alone ? 0U : handed_on.nesting);
+    fs_world_alone(self);
     fs_stacks_alone();
     fs_repair_child(self, by_fork);
-    fs_signals_restore(handed_on.saved);
+    fs_signals_restore(alone ? saved_alone : handed_on.saved);
     if (!alone) {
         give_turn();
     }
@@ -157,7 +161,7 @@ void fs_fork_raw_end(struct fs_thread *self, bool is_child) {
     if (is_child) {
         end_in_child(self, false);
     } else {
-        end_in_parent();
+        end_in_parent(self);
     }
 }
 
@@ -170,7 +174,7 @@ static void prepare(void) {
 
 static void parent(void) {
     if (fs_self != NULL) {
-        end_in_parent();
+        end_in_parent(fs_self);
     }
 }
 

@@ -2,8 +2,8 @@
  *
  * After a fork the first store to each page copies it, for as long as the child has it, too. This one
  * the kernel leaves out (MADV_WIPEONFORK) once there have been two threads: it stays the parent's alone, and the child
- * finds zeros. (With one thread a fork does not write it, and without that the kernel joins it to its
- * neighbour: one mapping less to copy.) From a kernel or a filter that refuses the child inherits the page as any
+ * finds zeros. (Before that no fork writes it, and the kernel joins it to its neighbour: one mapping less to
+ * copy.) From a kernel or a filter that refuses the child inherits the page as any
  * other; so it sets anew what it needs, and counts on neither (fs_world_alone(), fork.c). */
 #ifndef FS_FORKPAGE_H
 #define FS_FORKPAGE_H

@@ -55,7 +55,7 @@ static struct {
     uint32_t generation; /* of this process; changes only in the child, where nobody else runs */
     uint32_t count;      /* live records */
     uint32_t serial;     /* for wake_index */
-    bool page_left_out;  /* of children: the forks' own */
+    bool page_left_out;  /* of children, the forks' own: there has been a second thread */
     int pid;
     int survivors[REMEMBERED]; /* owner_id, in each generation, of the thread that forked the next
                                 */
@@ -157,7 +157,7 @@ static void gather_vanished(void);
 static void leave_page_out(void) {
     if (!registry.page_left_out) {
         fs_syscall3(SYS_madvise, &fs_fork_page, FS_FORK_PAGE_BYTES, MADV_WIPEONFORK);
-        registry.page_left_out = true;
+        fs_store(&registry.page_left_out, true);
     }
 }
 
@@ -260,8 +260,8 @@ void fs_thread_release(struct fs_thread *thread) {
     }
     fs_sigset saved = fs_signals_block();
     fs_registry_lock();
-    registry.count--;
     free_record(thread);
+    registry.count--;
     fs_registry_unlock();
     fs_signals_restore(saved);
 }
@@ -438,6 +438,8 @@ void fs_registry_inspect(struct fs_registry_shape *shape) {
 }
 
 unsigned fs_thread_count(void) { return fs_load(&registry.count); }
+
+bool fs_had_second_thread(void) { return fs_load(&registry.page_left_out); }
 
 /* --- threads without a record ---------------------------------------------------------------- */
 

@@ -261,6 +261,8 @@ void fs_registry_inspect(struct fs_registry_shape *shape);
 /* The one that a lock names by its owner_id. NULL: none has a record. */
 struct fs_thread *fs_thread_by_owner_id(int owner_id);
 unsigned fs_thread_count(void);
+/* True from the second on that was ever counted, in a child, too. */
+bool fs_had_second_thread(void);
 
 /* Threads of the process that have no record: made by raw clone, or about to end. Counts them in
  * /proc/self/task and stores up to `room` of their tids; -1 where /proc cannot be read. */

@@ -290,6 +290,11 @@ void fs_walk_unlock(void) {
     fs_unlock(&fs_fork_page.walk_lock);
 }
 
+void fs_walk_alone(struct fs_thread *self) {
+    fs_update(&self->walks, false);
+    fs_update(&fs_fork_page.walk_lock.word, 0U);
+}
+
 static bool begin_walk(unw_cursor_t *cursor, const greg_t *registers, bool may_go) {
     memset(readable_pages, 0xff, sizeof readable_pages); /* no page has such an address */
     stack_may_go = may_go;

@@ -47,5 +47,8 @@ unsigned fs_walk_stack(const greg_t *registers, uintptr_t *stack, unsigned room)
  * the lock, so that in the child nobody is inside a walk. With signals blocked. */
 void fs_walk_lock(void);
 void fs_walk_unlock(void);
+struct fs_thread;
+/* In the child: whoever had it has vanished, or is the caller. */
+void fs_walk_alone(struct fs_thread *self);
 
 #endif

@@ -103,7 +103,11 @@ static uint32_t number_of(const uintptr_t *stack, unsigned depth) {
 }
 
 void fs_stacks_note(struct fs_thread *self, uint32_t slot) {
-    if (self->walks || slot >= self->capacity) { /* libunwind locks a mutex */
+    if (slot >= self->capacity) {
+        return;
+    }
+    self->entries[slot].stack = 0;
+    if (self->walks) { /* libunwind locks a mutex */
         return;
     }
     uintptr_t stack[FS_STACK_MAX];

@@ -168,6 +168,20 @@ static void stop_if_wanted(struct fs_thread *self) {
     passed(self);
 }
 
+/* It must not go on before the fork. Unless the fork itself may want something that it has in a call of libc, or in
+ * a walk of the stack. */
+static bool is_frozen(const struct fs_thread *self) {
+    if (!fs_load(&self->hopeless) || self->walks) {
+        return false;
+    }
+    for (uint32_t slot = fs_entry_count(self); slot-- > 0;) {
+        if (self->entries[slot].kind == FS_KIND_CRITICAL) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* The depth goes up, and then the orders are looked at: pairs with forget_verdicts(), close_gate() and
  * verdicts_hold(). */
 static bool may_pass(struct fs_thread *self, uintptr_t frame) {
@@ -176,7 +190,7 @@ static bool may_pass(struct fs_thread *self, uintptr_t frame) {
         self->entries[slot].frame = frame;
     }
     fs_compiler_barrier();
-    if (self->depth > 1 && !fs_load(&self->hopeless)) {
+    if (self->depth > 1 && !is_frozen(self)) {
         return true; /* it holds something, and has all the time */
     }
     return !fs_stop_wanted(self) || fs_load(&self->pass) != 0;
@@ -202,7 +216,7 @@ __attribute__((noinline)) uint32_t fs_gate(struct fs_thread *self, uintptr_t fra
         if (self->depth != 0) {
             fs_prune(self, frame);
         }
-        if (self->depth == 0 || fs_load(&self->hopeless)) {
+        if (self->depth == 0 || is_frozen(self)) {
             park_if_wanted(self);
         }
     } while (!may_pass(self, frame));
@@ -889,11 +903,11 @@ void fs_world_start(void) {
     fs_fork_page.stopper = NULL;
 }
 
-void fs_world_alone(void) {
+void fs_world_alone(struct fs_thread *self) {
     fs_update(&fs_fork_page.stop, world.modes);
     fs_update(&fs_fork_page.parked, 0U);
     fs_update(&fs_fork_page.stopper, NULL);
     fs_update(&fs_fork_page.stopper_waits, 0U);
-    fs_update(&fs_fork_page.walk_lock.word, 0U);
     fs_update(&fs_fork_page.registry_lock.word, 0U);
+    fs_walk_alone(self);
 }

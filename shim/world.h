@@ -99,6 +99,6 @@ void fs_world_await_progress(uint32_t seen, uint32_t steps, int64_t until);
 bool fs_world_stop(struct fs_thread *self, bool yields);
 void fs_world_start(void);
 /* In the child: nobody else is there to be started. */
-void fs_world_alone(void);
+void fs_world_alone(struct fs_thread *self);
 
 #endif

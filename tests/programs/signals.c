@@ -1336,6 +1336,36 @@ static int handler_forks(const void *arg) {
     return hz_child(forks_in_handlers, NULL);
 }
 
+static struct hz_event callbacks;
+
+static void fork_in_callback(union sigval unused) {
+    (void)unused;
+    handler_is.verdict |= hz_child(hz_nothing, NULL);
+    hz_post(&callbacks);
+}
+
+/* glibc makes a thread for each of a timer's callbacks, past pthread_create: for all that anybody knows, the program has
+ * one thread when it begins to fork. */
+static int callbacks_fork(const void *arg) {
+    enum { FORKS = 1500 };
+    timer_t timer;
+    struct itimerspec often = {.it_interval.tv_nsec = 700000, .it_value.tv_nsec = 700000};
+    struct sigevent event = {.sigev_notify = SIGEV_THREAD,
+                             .sigev_notify_function = fork_in_callback};
+    sigset_t before, after;
+    (void)arg;
+    HZ_SETUP(pthread_sigmask(SIG_SETMASK, NULL, &before) == 0);
+    HZ_SETUP(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0);
+    HZ_SETUP(timer_settime(timer, 0, &often, NULL) == 0);
+    for (int i = 0; i < FORKS || hz_seen(&callbacks) == 0; i++) {
+        HZ_TRY(hz_child(hz_nothing, NULL));
+        HZ_SETUP(pthread_sigmask(SIG_SETMASK, NULL, &after) == 0);
+        HZ_TRY(sets_equal(&after, &before));
+    }
+    HZ_SETUP(timer_delete(timer) == 0);
+    return handler_is.verdict;
+}
+
 enum { ALLOCATORS = 6 };
 
 struct allocators {
@@ -1966,6 +1996,8 @@ static const struct hazard hazards[] = {
         "a thread holds a lock and waits for the forking thread's; its handler takes another"),
     HAZARD_CHANCE("sig_handler_forks", handler_forks, NULL, RARELY,
                   "handlers fork in a busy thread, in one that locks, and in the middle of forks"),
+    HAZARD("sig_callbacks_fork", callbacks_fork, OK,
+           "a program without threads forks, and so do its timer's callbacks"),
     HAZARD_OF("sig_jump_out_of_read", jumps, &out_of_read, OK, "siglongjmp out of read"),
     HAZARD_OF("sig_jump_out_of_poll", jumps, &out_of_poll, OK, "siglongjmp out of poll"),
     HAZARD_OF("sig_jump_out_of_sigsuspend", jumps, &out_of_sigsuspend, OK,

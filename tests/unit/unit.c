@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/single_threaded.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -217,33 +216,32 @@ END_TEST
 
 /* As the child finds it in its copy of the forks' page, or where the kernel has left that out. */
 static void check_mark_in_child(uint32_t mark) {
-    const struct fs_fork_page before = fs_fork_page;
     pid_t pid = fork();
     if (pid == 0) {
-        _exit(fs_fork_page.progress == mark && fs_thread_count() == 1 ? 0 : 1);
-    }
-    if (fs_thread_count() == 1) {
-        ck_assert_mem_eq(&fs_fork_page, &before, sizeof before);
+        _exit(fs_fork_page.progress != mark || fs_thread_count() != 1 || fs_self->walks);
     }
     expect_success(pid);
 }
 
-START_TEST(forks_write_their_page_beside_others_only) {
+START_TEST(forks_write_their_page_once_there_was_a_second_thread) {
     enum { MARK = 1000 };
     int go = 0;
     pthread_t thread;
     fs_current();
+    fs_config.stacks =
+        true; /* the forking thread has the lock of walks meanwhile, and notes that */
     fs_fork_page.progress = fs_fork_page.report.attempts = MARK;
-    check_mark_in_child(__libc_single_threaded ? MARK : 0); /* with CK_FORK=no there were others */
+    if (!fs_had_second_thread()) { /* with CK_FORK=no there was one in another test */
+        const struct fs_fork_page before = fs_fork_page;
+        check_mark_in_child(MARK);
+        ck_assert_mem_eq(&fs_fork_page, &before, sizeof before);
+    }
     ck_assert_int_eq(pthread_create(&thread, NULL, wait_for_word, &go), 0);
     check_mark_in_child(0);
-    ck_assert_uint_ge(fs_fork_page.report.attempts, 1);
     __atomic_store_n(&go, 1, __ATOMIC_RELEASE);
     pthread_join(thread, NULL);
-    while (fs_thread_count() != 1) {
-        sched_yield();
-    }
     check_mark_in_child(0);
+    ck_assert_uint_ne(fs_fork_page.report.attempts, MARK);
 }
 END_TEST
 
@@ -1170,7 +1168,7 @@ static Suite *suite(void) {
     tcase_add_test(parts, registry_follows_threads_in_and_out);
     tcase_add_test(parts, registry_notices_threads_of_raw_clone);
     tcase_add_test(parts, registry_is_cut_to_the_survivor);
-    tcase_add_test(parts, forks_write_their_page_beside_others_only);
+    tcase_add_test(parts, forks_write_their_page_once_there_was_a_second_thread);
     tcase_add_test(parts, inventory_nests_deep_and_lets_go_in_any_order);
     tcase_add_test(parts, inventory_forgets_what_was_not_taken);
     tcase_add_test(parts, inventory_drops_what_is_no_longer_true);

@@ -85,8 +85,9 @@ static bool stopper_is_stuck(void) {
     return futex != 0 && futex - (uintptr_t)&fs_fork_page >= sizeof fs_fork_page;
 }
 
-/* The gate is open. Each wakes two others before it goes on: the forking thread, which wakes the first, has other
- * things to do. (One that is woken, but gets no processor, delays the others until they look by themselves.) */
+/* The gate is open. The forking thread has other things to do than to wake them all: it wakes one, and each wakes two
+ * others before it goes on. (One that is woken, but gets no processor, delays the others until they look by
+ * themselves.) */
 static void wake_branches(void) { fs_futex_wake_some(&fs_fork_page.stop, 2); }
 
 /* The caller is in a handler that interrupted malloc, say, whose lock the fork takes. The stopper lets go who
@@ -896,8 +897,7 @@ void fs_world_start(void) {
     if ((fs_fork_page.stop & FS_STOPPED) != 0) {
         forget_verdicts();
         if (open_gate()) {
-            fs_futex_wake_some(&fs_fork_page.stop,
-                               1); /* which wakes two others, as each of these does */
+            fs_futex_wake_some(&fs_fork_page.stop, 1);
         }
     }
     fs_fork_page.stopper = NULL;

@@ -120,13 +120,6 @@ static bool begin_alone(struct fs_thread *self) {
     return true;
 }
 
-static void begin(struct fs_thread *self) {
-    if (!begin_alone(self)) {
-        take_turn(self);
-        stop(self);
-    }
-}
-
 /* Nobody forks alone who has ever taken a turn. */
 static bool took_turn(const struct fs_thread *self) { return fs_load(&handed_on.taker) == self; }
 
@@ -155,7 +148,12 @@ static void end_in_child(struct fs_thread *self, bool by_fork) {
     }
 }
 
-void fs_fork_raw_begin(struct fs_thread *self) { begin(self); }
+void fs_fork_raw_begin(struct fs_thread *self) {
+    if (!begin_alone(self)) {
+        take_turn(self);
+        stop(self);
+    }
+}
 
 void fs_fork_raw_end(struct fs_thread *self, bool is_child) {
     if (is_child) {

@@ -331,8 +331,8 @@ bool fs_is_busy(const struct fs_thread *thread) {
         return true;
     }
     const struct fs_entry *entries = fs_load_acquire(&thread->entries);
-    for (uint32_t slot = count;
-         slot-- > 0;) { /* of a lock that is being taken the entry is enough */
+    /* From the newest on: of a lock that is being taken the entry is enough. */
+    for (uint32_t slot = count; slot-- > 0;) {
         if (fs_entry_live(thread, &entries[slot])) {
             return true;
         }

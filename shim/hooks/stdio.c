@@ -1,28 +1,32 @@
 /* The locks of FILEs, where the program takes them itself. */
 #include "hook.h"
 
-FS_EXPORT void flockfile(FILE *file) {
+static struct fs_thread *locker_of_files(void) {
     struct fs_thread *self = fs_current();
+    if (fs_likely(self != NULL)) {
+        self->locks_files = true;
+    }
+    return self;
+}
+
+FS_EXPORT void flockfile(FILE *file) {
+    struct fs_thread *self = locker_of_files();
     if (fs_unlikely(self == NULL)) {
         fs_real.flockfile(file);
         return;
     }
-    self->locks_files = true;
     uint32_t slot = fs_enter(self, file, FS_KIND_FILE, FS_CALLER());
     fs_real.flockfile(file);
     fs_held(self, file, slot);
 }
 
-static int try_file(FILE *file, const void *caller) {
-    FS_TAKE_FOR(caller, FS_TRYING, FS_KIND_FILE, file, fs_real.ftrylockfile(file));
-}
-
 FS_EXPORT int ftrylockfile(FILE *file) {
-    struct fs_thread *self = fs_current();
-    if (self != NULL) {
-        self->locks_files = true;
+    struct fs_thread *self = locker_of_files();
+    if (fs_unlikely(self == NULL)) {
+        return fs_real.ftrylockfile(file);
     }
-    return try_file(file, FS_CALLER());
+    uint32_t slot = fs_enter_as(self, file, FS_KIND_FILE, FS_CALLER(), FS_TRYING);
+    FS_TAKE_AT(self, file, slot, fs_real.ftrylockfile(file));
 }
 
 FS_EXPORT void funlockfile(FILE *file) {

@@ -1910,7 +1910,7 @@ static int exec_race(const void *arg) {
     struct hz_bystander bystander;
     (void)arg;
     hz_bystander_start(&bystander);
-    for (unsigned i = 0; i < 1000; i++) {
+    for (unsigned i = 0; i < 300; i++) {
         unsigned turns = 200000 + i * 7919 % 400000;
         HZ_TRY(hz_child(execute_beside_forks, &turns));
     }

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/single_threaded.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -228,8 +229,7 @@ START_TEST(forks_write_their_page_once_there_was_a_second_thread) {
     int go = 0;
     pthread_t thread;
     fs_current();
-    fs_config.stacks =
-        true; /* the forking thread has the lock of walks meanwhile, and notes that */
+    fs_config.stacks = true; /* the forking thread notes that it has the lock of walks */
     fs_fork_page.progress = fs_fork_page.report.attempts = MARK;
     if (!fs_had_second_thread()) { /* with CK_FORK=no there was one in another test */
         const struct fs_fork_page before = fs_fork_page;
@@ -829,6 +829,23 @@ START_TEST(a_thread_may_sleep_in_a_handler_at_every_instruction) {
 }
 END_TEST
 
+/* Returns once the thread is in sleep_there(). */
+static pthread_t start_sleeper(void *(*routine)(void *), void *argument) {
+    pthread_t thread;
+    ck_assert_int_eq(pipe(stepper.pipe), 0);
+    stepper.thread = NULL;
+    ck_assert_int_eq(pthread_create(&thread, NULL, routine, argument), 0);
+    while (stepper.thread == NULL || !fs_task_sleeps(stepper.thread->tid)) {
+        sched_yield();
+    }
+    return thread;
+}
+
+static void end_sleeper(pthread_t thread) {
+    ck_assert_int_eq(write(stepper.pipe[1], "", 1), 1);
+    pthread_join(thread, NULL);
+}
+
 static union {
     pthread_mutex_t mutex;
     int words[sizeof(pthread_mutex_t) / sizeof(int)];
@@ -844,22 +861,15 @@ static void *reuse_and_sleep(void *unused) {
 
 /* As if a count of 1: it could be a mutex that somebody is about to have. */
 START_TEST(a_child_leaves_alone_what_lies_where_a_mutex_was) {
-    pthread_t thread;
     be_alone(false);
-    ck_assert_int_eq(pipe(stepper.pipe), 0);
-    stepper.thread = NULL;
-    pthread_create(&thread, NULL, reuse_and_sleep, NULL);
-    while (stepper.thread == NULL || !fs_task_sleeps(stepper.thread->tid)) {
-        sched_yield();
-    }
+    pthread_t thread = start_sleeper(reuse_and_sleep, NULL);
     ck_assert_int_eq(fs_mutex_state(&reused.mutex, stepper.thread), FS_MUTEX_BETWEEN);
     pid_t pid = fork();
     if (pid == 0) {
         _exit(reused.words[0] != 1);
     }
     expect_success(pid);
-    ck_assert_int_eq(write(stepper.pipe[1], "", 1), 1);
-    pthread_join(thread, NULL);
+    end_sleeper(thread);
 }
 END_TEST
 
@@ -877,15 +887,9 @@ static void *take_twice(void *mutex) {
 /* Else what was given back would be repaired without a word, and what is held after it not be told. */
 START_TEST(a_mutex_given_back_by_another_and_taken_again_counts_once) {
     static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-    pthread_t thread;
     be_alone(false);
     fs_config.deadline_ms = 20;
-    ck_assert_int_eq(pipe(stepper.pipe), 0);
-    stepper.thread = NULL;
-    pthread_create(&thread, NULL, take_twice, (void *)&mutex);
-    while (stepper.thread == NULL || !fs_task_sleeps(stepper.thread->tid)) {
-        sched_yield();
-    }
+    pthread_t thread = start_sleeper(take_twice, (void *)&mutex);
     pid_t pid = fork();
     if (pid == 0) {
         unsigned held = 0, given_back = 0;
@@ -899,8 +903,7 @@ START_TEST(a_mutex_given_back_by_another_and_taken_again_counts_once) {
         _exit(held != 1 || given_back != 0 || fs_mutex_locked(&mutex));
     }
     expect_success(pid);
-    ck_assert_int_eq(write(stepper.pipe[1], "", 1), 1);
-    pthread_join(thread, NULL);
+    end_sleeper(thread);
 }
 END_TEST
 

@@ -15,40 +15,59 @@
 struct fs_fork_page fs_fork_page __attribute__((common, aligned(FS_FORK_PAGE_BYTES)));
 _Static_assert(sizeof fs_fork_page <= FS_FORK_PAGE_BYTES, "it is one page");
 
-/* What the child must know. The same from fork to fork, mostly. Signals are blocked from stop to start. */
+/* What the child must know. The same from fork to fork, mostly. */
 static struct {
     const struct fs_thread *taker; /* who took a turn */
-    unsigned nesting;              /* of its turn */
+    unsigned nested;               /* forks within its own */
     fs_sigset saved;
 } handed_on;
 
 /* The same of a fork that takes none. */
 static fs_sigset saved_alone;
 
-static void await_turn(struct fs_thread *self) {
+static bool try_turn(struct fs_thread *self) {
+    struct fs_thread *nobody = NULL;
+    return __atomic_compare_exchange_n(&fs_fork_page.turn_owner, &nobody, self, false,
+                                       __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+}
+
+static void sleep_until_turn_ends(void) {
+    __atomic_store_n(&fs_fork_page.turn_awaited, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&fs_fork_page.turn_owner, __ATOMIC_SEQ_CST) != NULL) {
+        fs_futex_wait(&fs_fork_page.turn_awaited, 1, FS_FOREVER, FS_ALL_BITS);
+    }
+}
+
+static void await_turn(struct fs_thread *self, fs_sigset unblocked) {
+    bool before = self->wants_fork; /* in a handler that interrupted this here */
     fs_store(&self->wants_fork, true);
-    uint32_t before = fs_detach(self);
-    fs_lock(&fs_fork_page.turn_lock);
-    fs_attach(self, before);
-    fs_store(&self->wants_fork, false);
+    uint32_t state = fs_detach(self);
+    do {
+        fs_signals_restore(unblocked);
+        sleep_until_turn_ends();
+        fs_signals_block();
+    } while (!try_turn(self));
+    fs_attach(self, state);
+    fs_store(&self->wants_fork, before);
 }
 
-/* A nested fork (from a signal handler in the middle of one) has its turn already. */
-static void take_turn(struct fs_thread *self) {
-    if (fs_load(&fs_fork_page.turn_owner) != self) {
-        if (!fs_trylock(&fs_fork_page.turn_lock)) {
-            await_turn(self);
-        }
-        fs_store(&fs_fork_page.turn_owner, self);
+/* Returns the signal mask to restore when the turn is given. Signals are blocked meanwhile: a handler that forks would
+ * wait for the thread that it interrupted. */
+static fs_sigset take_turn(struct fs_thread *self) {
+    fs_sigset unblocked = fs_signals_block();
+    if (!try_turn(self)) {
+        await_turn(self, unblocked);
     }
-    fs_fork_page.turn_nesting++;
+    return unblocked;
 }
 
-static void give_turn(void) {
-    if (--fs_fork_page.turn_nesting == 0) {
-        fs_store(&fs_fork_page.turn_owner, NULL);
-        fs_unlock(&fs_fork_page.turn_lock);
+static void give_turn(fs_sigset saved) {
+    __atomic_store_n(&fs_fork_page.turn_owner, NULL, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&fs_fork_page.turn_awaited, __ATOMIC_SEQ_CST) != 0) {
+        fs_store(&fs_fork_page.turn_awaited, 0U);
+        fs_futex_wake(&fs_fork_page.turn_awaited, FS_ALL_BITS);
     }
+    fs_signals_restore(saved);
 }
 
 /* Waits for its turn to fork, with a lock. */
@@ -62,43 +81,39 @@ static const struct fs_thread *waiting_holder(const struct fs_thread *self) {
     return NULL;
 }
 
-static void let_holder_fork(struct fs_thread *self, int64_t until) {
+static void await_fork_of(const struct fs_thread *holder, struct fs_thread *self, int64_t until) {
     enum { LOOK_AGAIN_US = 50 };
-    const struct fs_thread *holder = waiting_holder(self);
-    give_turn();
     uint32_t before = fs_detach(self);
     while (holder != NULL && fs_load(&holder->wants_fork) && fs_now() < until) {
         fs_sleep(LOOK_AGAIN_US * FS_USEC);
     }
     fs_attach(self, before);
-    take_turn(self);
 }
 
 static bool try_stop(struct fs_thread *self, bool yields) {
     fs_event_prepare();
     fs_prune_files(self); /* in the child nothing tells a FILE that is gone from one that is held */
-    fs_sigset saved = fs_signals_block();
-    fs_update(&handed_on.saved, saved);
-    fs_update(&handed_on.taker, self);
-    fs_update(&handed_on.nesting, fs_fork_page.turn_nesting);
-    if (fs_world_stop(self, yields)) {
-        fs_event_stopped();
-        return true;
+    if (!fs_world_stop(self, yields)) {
+        return false;
     }
-    fs_signals_restore(saved);
-    return false;
+    fs_event_stopped();
+    return true;
 }
 
 /* Whoever waits behind us with a lock cannot let go of it before our fork: it forks first, and we do
  * once it is through, if we hold nothing ourselves. */
-static void stop(struct fs_thread *self) {
-    if (try_stop(self, fs_fork_page.turn_nesting == 1)) {
-        return;
+static void begin_in_turn(struct fs_thread *self) {
+    fs_sigset saved = take_turn(self);
+    bool yields = true;
+    for (int64_t until = 0; !try_stop(self, yields); yields = fs_now() < until) {
+        until = until != 0 ? until : fs_now() + fs_config.deadline_ms * FS_MSEC;
+        const struct fs_thread *holder = waiting_holder(self);
+        give_turn(saved);
+        await_fork_of(holder, self, until);
+        saved = take_turn(self);
     }
-    int64_t until = fs_now() + fs_config.deadline_ms * FS_MSEC;
-    do {
-        let_holder_fork(self, until);
-    } while (!try_stop(self, fs_fork_page.turn_nesting == 1 && fs_now() < until));
+    fs_update(&handed_on.saved, saved);
+    fs_update(&handed_on.taker, self);
 }
 
 /* There was never anybody to stop, and no report to write. */
@@ -123,35 +138,52 @@ static bool begin_alone(struct fs_thread *self) {
 /* Nobody forks alone who has ever taken a turn. */
 static bool took_turn(const struct fs_thread *self) { return fs_load(&handed_on.taker) == self; }
 
-static void end_in_parent(const struct fs_thread *self) {
-    if (!took_turn(self)) {
-        fs_signals_restore(saved_alone);
-        return;
+/* Of a signal that cannot be blocked: a handler of crashes may fork in the middle of its thread's fork. That has done,
+ * or is about to do, what there is to do for both; but each child puts itself right. */
+static bool begin_nested(const struct fs_thread *self) {
+    if (fs_load(&fs_fork_page.turn_owner) != self) {
+        return false;
     }
-    fs_world_start();
-    fs_signals_restore(handed_on.saved);
-    give_turn();
+    handed_on.nested++;
+    return true;
 }
 
-static void end_in_child(struct fs_thread *self, bool by_fork) {
-    bool alone = !took_turn(self);
-    /* Whoever had it, or waited for it, has vanished. */
-    fs_update(&fs_fork_page.turn_lock.word, alone ? 0U : 1U);
-    fs_update(&fs_fork_page.turn_owner, alone ? NULL : self);
-    fs_update(&fs_fork_page.turn_nesting, alone ? 0U : handed_on.nesting);
-    fs_world_alone(self);
-    fs_stacks_alone();
-    fs_repair_child(self, by_fork);
-    fs_signals_restore(alone ? saved_alone : handed_on.saved);
-    if (!alone) {
-        give_turn();
+static bool end_nested(void) {
+    if (handed_on.nested == 0) {
+        return false;
     }
+    handed_on.nested--;
+    return true;
 }
 
 void fs_fork_raw_begin(struct fs_thread *self) {
-    if (!begin_alone(self)) {
-        take_turn(self);
-        stop(self);
+    if (!begin_nested(self) && !begin_alone(self)) {
+        begin_in_turn(self);
+    }
+}
+
+static void end_in_parent(const struct fs_thread *self) {
+    if (end_nested()) {
+        return;
+    }
+    if (took_turn(self)) {
+        fs_world_start();
+        give_turn(handed_on.saved);
+    } else {
+        fs_signals_restore(saved_alone);
+    }
+}
+
+static void end_in_child(struct fs_thread *self, bool by_fork) {
+    bool nested = end_nested();
+    /* Whoever had it, or waited for it, has vanished. */
+    fs_update(&fs_fork_page.turn_owner, NULL);
+    fs_update(&fs_fork_page.turn_awaited, 0U);
+    fs_world_alone(self);
+    fs_stacks_alone();
+    fs_repair_child(self, by_fork);
+    if (!nested) {
+        fs_signals_restore(took_turn(self) ? handed_on.saved : saved_alone);
     }
 }
 

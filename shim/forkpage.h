@@ -39,9 +39,8 @@ extern FS_HIDDEN struct fs_fork_page {
     uint32_t stopper_waits;    /* the stopper may be asleep on `progress` ... */
     uint32_t wake_at;          /* ... until it has come to this */
 
-    struct fs_lock turn_lock; /* the turn to fork (fork.c) */
-    struct fs_thread *turn_owner;
-    unsigned turn_nesting;
+    struct fs_thread *turn_owner; /* whose turn it is to fork (fork.c) */
+    uint32_t turn_awaited;        /* somebody may be asleep until it is over; a futex */
 
     struct fs_lock registry_lock; /* registry.c */
     struct fs_lock walk_lock;     /* safepoint.c */

@@ -16,6 +16,7 @@
 
 #include "../../shim/config.h"
 #include "../../shim/fast.h"
+#include "../../shim/fork.h"
 #include "../../shim/init.h"
 #include "../../shim/inventory.h"
 #include "../../shim/json.h"
@@ -846,6 +847,55 @@ static void end_sleeper(pthread_t thread) {
     pthread_join(thread, NULL);
 }
 
+static int begin_and_end_a_fork(void *unused) {
+    (void)unused;
+    struct fs_thread *self = fs_current();
+    fs_fork_raw_begin(self);
+    fs_fork_raw_end(self, false);
+    return 0;
+}
+
+static void fork_in_its_own_turn(int signo) {
+    (void)signo;
+    step.lost |= fs_fork_page.turn_owner != NULL;
+    fork_there();
+}
+static void fork_by_signal(void) { raise(SIGUSR1); }
+
+static void *sleep_at_once(void *unused) {
+    sleep_there();
+    return unused;
+}
+
+/* Of a signal that is not blocked meanwhile, and of one that is. */
+START_TEST(a_handler_may_fork_at_every_instruction_of_a_fork) {
+    struct sigaction action = {.sa_handler = fork_in_its_own_turn};
+    sigaction(SIGUSR1, &action, NULL);
+    if (!prepare_steps(false)) {
+        return;
+    }
+    sigset_t before, after;
+    pthread_sigmask(SIG_SETMASK, NULL, &before);
+    pthread_t thread = start_sleeper(sleep_at_once, NULL);
+    int at = 1;
+    for (bool more = true; more; at++) {
+        more = stepped(begin_and_end_a_fork, NULL, at, _i == 0 ? fork_there : fork_by_signal);
+        ck_assert(!step.lost);
+        ck_assert_ptr_null(fs_fork_page.turn_owner);
+        ck_assert_uint_eq(fs_fork_page.turn_awaited, 0);
+        ck_assert_uint_eq(fs_fork_page.stop, 0);
+        ck_assert_uint_eq(fs_fork_page.registry_lock.word, 0);
+        pthread_sigmask(SIG_SETMASK, NULL, &after);
+        ck_assert_mem_eq(&before, &after, sizeof before);
+        if (step.in_child) {
+            _exit(0);
+        }
+    }
+    ck_assert_int_gt(at, 200);
+    end_sleeper(thread);
+}
+END_TEST
+
 static union {
     pthread_mutex_t mutex;
     int words[sizeof(pthread_mutex_t) / sizeof(int)];
@@ -1191,6 +1241,7 @@ static Suite *suite(void) {
     tcase_add_loop_test(parts, a_handler_may_fork_at_every_instruction, 0, 2 * FAST_PAIRS);
     tcase_add_loop_test(parts, a_handler_may_jump_out_at_every_instruction, 0, 2);
     tcase_add_test(parts, a_thread_may_sleep_in_a_handler_at_every_instruction);
+    tcase_add_loop_test(parts, a_handler_may_fork_at_every_instruction_of_a_fork, 0, 2);
     tcase_add_test(parts, a_child_leaves_alone_what_lies_where_a_mutex_was);
     tcase_add_test(parts, a_mutex_given_back_by_another_and_taken_again_counts_once);
     tcase_add_test(parts, layouts_are_what_the_real_functions_make);

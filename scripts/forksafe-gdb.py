@@ -14,7 +14,7 @@ import struct
 import gdb
 
 MAGIC = b"forksafe"
-VERSION = 1
+VERSION = 2
 # struct fs_inspect, field for field.
 FIELDS = (
     ("8s", "magic"), ("I", "version"), ("I", "bytes"),
@@ -159,7 +159,7 @@ class Item:
 
     def what(self):
         if self.kind == CRITICAL:
-            return read_string(read_word(self.address + self.shape.critical_name) or 0) or "a libc call"
+            return read_string(self.address + self.shape.critical_name) or "a libc call"
         if self.kind == THREAD:
             return "the end of a thread"
         word = self.shape.kind_words[self.kind]

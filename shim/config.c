@@ -9,6 +9,7 @@
 #include <sys/auxv.h>
 
 #include "report.h"
+#include "sys.h"
 
 struct fs_config fs_config;
 
@@ -149,13 +150,18 @@ static bool parse_signal(const char *text, int *value, const char **reason) {
     }
 }
 
-static bool parse_list(const struct fs_option *option, const char *text, char *value,
+static bool parse_list(const struct fs_option *option, const char *text, const char **value,
                        const char **reason) {
     if (strlen(text) >= (size_t)option->maximum) {
         *reason = "is too long";
         return false;
     }
-    strcpy(value, text);
+    char *copy = fs_map((size_t)option->maximum); /* few programs have one */
+    if (copy == NULL) {
+        *reason = "is lost for lack of memory";
+        return false;
+    }
+    *value = strcpy(copy, text);
     return true;
 }
 
@@ -214,7 +220,8 @@ void fs_option_text(const struct fs_option *option, const struct fs_config *conf
         fs_text_number(&text, *(const int *)field);
         break;
     case FS_OPTION_LIST:
-        fs_text_string(&text, field);
+        fs_text_string(&text,
+                       *(const char *const *)field != NULL ? *(const char *const *)field : "");
         break;
     }
 }

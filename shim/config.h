@@ -17,16 +17,16 @@ enum fs_on_deadlock { FS_HEAL, FS_ABORT };
 enum { FS_OPAQUE_MAX = 1024, FS_REPORT_MAX = 1024, FS_OPTION_TEXT_MAX = 1024 };
 
 struct fs_config {
-    int mode;                   /* enum fs_mode */
-    int deadline_ms;            /* how long a fork may wait for a holder, in milliseconds */
-    int suspend;                /* enum fs_suspend */
-    int signal;                 /* the suspend signal; 0: one that the program does not use */
-    int semaphores;             /* enum fs_semaphores */
-    int watchdog_ms;            /* a forked child's wait is told after so long; 0: never */
-    int stacks;                 /* 1: the stack of each acquisition is recorded */
-    int on_deadlock;            /* enum fs_on_deadlock */
-    char opaque[FS_OPAQUE_MAX]; /* module names with ':' between, or "" */
-    char report[FS_REPORT_MAX]; /* a path, "-", or "" */
+    int mode;           /* enum fs_mode */
+    int deadline_ms;    /* how long a fork may wait for a holder, in milliseconds */
+    int suspend;        /* enum fs_suspend */
+    int signal;         /* the suspend signal; 0: one that the program does not use */
+    int semaphores;     /* enum fs_semaphores */
+    int watchdog_ms;    /* a forked child's wait is told after so long; 0: never */
+    int stacks;         /* 1: the stack of each acquisition is recorded */
+    int on_deadlock;    /* enum fs_on_deadlock */
+    const char *opaque; /* module names with ':' between, or NULL */
+    const char *report; /* a path, "-", or NULL */
 };
 
 extern FS_HIDDEN struct fs_config fs_config;
@@ -50,7 +50,7 @@ extern const struct fs_option fs_options[];
 extern const size_t fs_option_count;
 
 /* Fills `config` from the environment as `lookup` gives it. Each bad value is told to `complain` as
- * one line, without a newline, and its default is used. */
+ * one line, without a newline, and its default is used. Texts are copied, and never freed. */
 void fs_config_read(struct fs_config *config, const char *(*lookup)(const char *name),
                     void (*complain)(const char *line));
 

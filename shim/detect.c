@@ -400,12 +400,12 @@ void fs_detect_semaphore(void *sem, int holder) {
 
 static bool same_lock(const struct fs_remnant *remnant, const struct fs_critical *call) {
     return remnant->kind == FS_KIND_CRITICAL &&
-           strcmp(((const struct fs_critical *)remnant->object)->kin, call->kin) == 0;
+           ((const struct fs_critical *)remnant->object)->lock == call->lock;
 }
 
 /* Told once for each lock. */
 void fs_detect_call(const struct fs_critical *call, const void *caller) {
-    if (call->kin == NULL) {
+    if (call->lock == FS_LOCK_NONE) {
         return;
     }
     int saved_errno = errno;

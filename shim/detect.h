@@ -7,6 +7,7 @@
 #define FS_DETECT_H
 
 #include "arch.h"
+#include "critical.h"
 #include "event.h"
 #include "registry.h"
 

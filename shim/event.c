@@ -11,6 +11,7 @@
 
 #include "arch.h"
 #include "config.h"
+#include "critical.h"
 #include "inventory.h"
 #include "json.h"
 #include "module.h"
@@ -27,12 +28,10 @@ FS_CHILD_STATE static struct fs_lock event_lock;
 static struct fs_origin origin; /* the fork that is under way (fork.c has the turn), or the last */
 static bool complained;
 
-static bool as_text(void) { return strcmp(fs_config.report, "-") == 0; }
-static bool as_json(void) { return fs_config.report[0] != '\0' && !as_text(); }
+static bool as_text(void) { return fs_config.report != NULL && strcmp(fs_config.report, "-") == 0; }
+static bool as_json(void) { return fs_config.report != NULL && !as_text(); }
 bool fs_event_in_file(void) { return as_json() && !fs_load(&complained); }
-bool fs_event_wanted(void) {
-    return fs_config.report[0] != '\0' || fs_config.mode == FS_MODE_DETECT;
-}
+bool fs_event_wanted(void) { return fs_config.report != NULL || fs_config.mode == FS_MODE_DETECT; }
 
 /* --- pieces ---------------------------------------------------------------------------------- */
 
@@ -80,8 +79,11 @@ static void add_build_id(const struct dl_find_object *module) {
 
 /* The path of the program itself; its entry in the list of modules has none. */
 static const char *program_path(void) {
-    static char path[PATH_MAX];
-    long length = fs_syscall3(SYS_readlink, "/proc/self/exe", path, sizeof path - 1);
+    static char *path;
+    if (path == NULL && (path = fs_map(PATH_MAX)) == NULL) {
+        return fs_program_name();
+    }
+    long length = fs_syscall3(SYS_readlink, "/proc/self/exe", path, PATH_MAX - 1);
     path[length > 0 ? length : 0] = '\0';
     return length > 0 ? path : fs_program_name();
 }
@@ -266,8 +268,9 @@ static const char *role_of(const struct fs_remnant *remnant) {
 static void add_object(uint8_t kind, const void *object) {
     fs_json_string(&event, "kind", fs_kind_name(kind));
     if (kind == FS_KIND_CRITICAL) {
-        fs_json_string(&event, "call", ((const struct fs_critical *)object)->name);
-        fs_json_string(&event, "unsafe", ((const struct fs_critical *)object)->kin);
+        const struct fs_critical *call = object;
+        fs_json_string(&event, "call", call->name);
+        fs_json_string(&event, "unsafe", fs_critical_kin(call));
     } else {
         fs_json_hex(&event, "address", (uintptr_t)object);
         add_place("object", (uintptr_t)object);

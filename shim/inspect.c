@@ -3,6 +3,7 @@
 #include <stddef.h>
 
 #include "config.h"
+#include "critical.h"
 #include "fork.h"
 #include "real.h"
 #include "report.h"

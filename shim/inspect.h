@@ -17,7 +17,7 @@
 
 #define FS_INSPECT_NAME "forksafe_inspect"
 #define FS_INSPECT_MAGIC "forksafe" /* eight bytes, without the NUL */
-enum { FS_INSPECT_VERSION = 1 };
+enum { FS_INSPECT_VERSION = 2 };
 
 struct fs_inspect {
     char magic[8];
@@ -59,7 +59,7 @@ struct fs_inspect {
     uint32_t wait_mutex;
     uint32_t wait_caller;
     uint32_t wait_kind;
-    uint32_t critical_name;
+    uint32_t critical_name; /* a string, in place */
 };
 
 /* Fills in what only runs of the program know. Once, at start-up; without it, as with

@@ -186,8 +186,8 @@ static bool is_critical(const struct fs_entry *entry) {
 bool fs_is_inside(const struct fs_thread *thread, const struct fs_critical *call) {
     for (uint32_t slot = fs_entry_count(thread); slot-- > 0;) {
         const struct fs_critical *own = thread->entries[slot].object;
-        if (is_critical(&thread->entries[slot]) && own->kin != NULL && call->kin != NULL &&
-            strcmp(own->kin, call->kin) == 0) {
+        if (is_critical(&thread->entries[slot]) && own->lock != FS_LOCK_NONE &&
+            own->lock == call->lock) {
             return true;
         }
     }
@@ -266,7 +266,7 @@ bool fs_only_seems_busy(const struct fs_thread *thread) {
 
 bool fs_call_was_cut(const struct fs_entry *entry, bool by_fork) {
     const struct fs_critical *call = entry->object;
-    return call->kin != NULL && !(call->freed && by_fork) &&
+    return call->lock != FS_LOCK_NONE && !(fs_libc_locks[call->lock].freed && by_fork) &&
            (!call->idle_asleep || entry->outlasted != 0);
 }
 

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "critical.h"
 #include "detect.h"
 #include "registry.h"
 #include "world.h"

@@ -14,9 +14,6 @@
 
 #include "registry.h"
 
-/* The calls that need the second. */
-#define FS_LOADER_KIN "dlopen, dlclose and dl_iterate_phdr"
-
 /* Finds the two. Once, at start-up, in the only thread. */
 void fs_loader_init(void);
 

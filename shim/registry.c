@@ -268,14 +268,18 @@ void fs_thread_release(struct fs_thread *thread) {
 
 /* --- a thread's life ------------------------------------------------------------------------- */
 
-/* Returns false if the key is the program's now. */
+/* With the lock. Returns false if the key is the program's now. */
+static bool set_exit_key(struct fs_thread *self) {
+    if (exit_key.ours) { /* fails without memory only: the record then leaks */
+        pthread_setspecific(exit_key.number, self);
+    }
+    return exit_key.ours;
+}
+
 static bool note_exit(struct fs_thread *self) {
     fs_sigset saved = fs_signals_block();
     fs_registry_lock();
-    bool ours = exit_key.ours;
-    if (ours) { /* fails without memory only: the record then leaks */
-        pthread_setspecific(exit_key.number, self);
-    }
+    bool ours = set_exit_key(self);
     fs_registry_unlock();
     fs_signals_restore(saved);
     return ours;
@@ -344,9 +348,8 @@ struct fs_thread *fs_thread_begin(struct fs_thread *thread) {
     return thread;
 }
 
-static struct fs_thread *register_caller(void) {
-    fs_sigset saved = fs_signals_block();
-    fs_registry_lock();
+/* With the lock, signals blocked. */
+static void register_caller(void) {
     struct fs_thread *record = new_record(1);
     if (record != NULL) {
         record->tid = fs_gettid();
@@ -355,10 +358,8 @@ static struct fs_thread *register_caller(void) {
         record->state = FS_ATTACHED;
         fs_self = record;
         fs_fast_self = record;
+        set_exit_key(record);
     }
-    fs_registry_unlock();
-    fs_signals_restore(saved);
-    return record;
 }
 
 struct fs_thread *fs_adopt(void) {
@@ -369,20 +370,20 @@ struct fs_thread *fs_adopt(void) {
     if (fs_self != NULL || ended || fs_config.mode == FS_MODE_OFF) {
         return fs_self;
     }
-    struct fs_thread *self = register_caller();
-    if (self != NULL) {
-        note_exit(self);
-    }
-    return self;
+    fs_sigset saved = fs_signals_block();
+    fs_registry_lock();
+    register_caller();
+    fs_registry_unlock();
+    fs_signals_restore(saved);
+    return fs_self;
 }
 
 void fs_registry_init(void) {
     registry.pid = (int)fs_syscall0(SYS_getpid);
     exit_key.ours = fs_real.pthread_key_create(&exit_key.number, at_thread_exit) == 0;
-    struct fs_thread *self = register_caller();
-    if (self != NULL) {
-        note_exit(self);
-    }
+    fs_sigset saved = fs_signals_block();
+    register_caller(); /* without the lock, which is in a page that is not to be written yet: nobody else is here */
+    fs_signals_restore(saved);
 }
 
 /* --- the list -------------------------------------------------------------------------------- */

@@ -71,17 +71,6 @@ struct fs_entry {
 #define FS_WHAT(kind, phase) ((uint32_t)(kind) | (uint32_t)(phase) << 8)
 enum { FS_WAITED_TAKING = 1, FS_WAITED_HELD }; /* values of `outlasted` */
 
-/* A libc call that takes a lock of libc's own: the object of an entry of FS_KIND_CRITICAL. */
-struct fs_critical {
-    const char *name;
-    const char *kin;  /* for the user: the calls that need its lock; NULL: the child does not */
-    bool idle_asleep; /* a thread that sleeps in the kernel meanwhile holds nothing */
-    bool freed;       /* fork() itself frees its lock in the child */
-};
-/* All of them lie together, so that a walker of a running thread's entries can tell one from whatever
- * else the object was a moment ago. */
-#define FS_CRITICAL_INFO __attribute__((section("fs_critical"))) static const struct fs_critical
-
 /* One wait that another thread must end. `mutex` is the condition variable's, or NULL. */
 struct fs_wait {
     void *object;

@@ -462,7 +462,7 @@ static struct fs_remnant remnant_of(const struct fs_thread *vanished, uint8_t ki
 /* Of ld.so's lock alone we can see whether it was held. */
 static bool still_counts(const struct fs_remnant *remnant, const struct child *child) {
     const struct fs_critical *call = remnant->object;
-    return remnant->kind != FS_KIND_CRITICAL || strcmp(call->kin, FS_LOADER_KIN) != 0 ||
+    return remnant->kind != FS_KIND_CRITICAL || call->lock != FS_LOCK_dl_load_write_lock ||
            fs_loader_was_held(child->old_id);
 }
 

@@ -11,6 +11,7 @@
 #include <sys/sysmacros.h>
 
 #include "arch.h"
+#include "critical.h"
 #include "event.h"
 #include "module.h"
 #include "real.h"
@@ -18,27 +19,30 @@
 
 enum { STDERR = 2 };
 
-static struct {
+static struct open_file {
     bool open;
-    struct statx file;
+    bool
+        tells_birth; /* its file system does: a new file may get the inode number of one that was removed */
+    uint64_t inode, device;
+    struct statx_timestamp birth;
 } stderr_at_start;
 
-/* A file's birth, where the file system tells, too: a new file may get the inode number of one that was
- * removed. Without statx (a filter, an old kernel) the rest has to do. */
-static bool identify(struct statx *what) {
+/* Without statx (a filter, an old kernel) inode and device have to do. */
+static struct open_file identify_stderr(void) {
     enum { WANTED = STATX_INO | STATX_BTIME };
-    memset(what, 0, sizeof *what);
-    if (fs_syscall6(SYS_statx, STDERR, (long)"", AT_EMPTY_PATH, WANTED, (long)what, 0) == 0) {
-        return true;
+    struct statx file;
+    if (fs_syscall6(SYS_statx, STDERR, (long)"", AT_EMPTY_PATH, WANTED, (long)&file, 0) == 0) {
+        return (struct open_file){.open = true,
+                                  .tells_birth = (file.stx_mask & STATX_BTIME) != 0,
+                                  .inode = file.stx_ino,
+                                  .device = makedev(file.stx_dev_major, file.stx_dev_minor),
+                                  .birth = file.stx_btime};
     }
-    struct stat now = {0};
-    if (fs_syscall2(SYS_fstat, STDERR, &now) != 0) {
-        return false;
-    }
-    what->stx_ino = now.st_ino;
-    what->stx_dev_major = major(now.st_dev);
-    what->stx_dev_minor = minor(now.st_dev);
-    return true;
+    struct stat old_way;
+    bool open = fs_syscall2(SYS_fstat, STDERR, &old_way) == 0;
+    return open
+               ? (struct open_file){.open = true, .inode = old_way.st_ino, .device = old_way.st_dev}
+               : (struct open_file){0};
 }
 
 static char program_name[NAME_MAX + 1];
@@ -48,20 +52,16 @@ const char *fs_program_name(void) { return program_name; }
 void fs_report_init(void) {
     size_t length = strnlen(program_invocation_short_name, sizeof program_name - 1);
     memcpy(program_name, program_invocation_short_name, length);
-    stderr_at_start.open = identify(&stderr_at_start.file);
+    stderr_at_start = identify_stderr();
 }
 
 static bool is_still_stderr(void) {
-    const struct statx *then = &stderr_at_start.file;
-    struct statx now;
-    if (!stderr_at_start.open || !identify(&now)) {
-        return false;
-    }
-    bool both_tell = (then->stx_mask & now.stx_mask & STATX_BTIME) != 0;
-    return now.stx_ino == then->stx_ino && now.stx_dev_major == then->stx_dev_major &&
-           now.stx_dev_minor == then->stx_dev_minor &&
-           (!both_tell || (now.stx_btime.tv_sec == then->stx_btime.tv_sec &&
-                           now.stx_btime.tv_nsec == then->stx_btime.tv_nsec));
+    const struct open_file *then = &stderr_at_start;
+    struct open_file now = identify_stderr();
+    bool same_birth =
+        now.birth.tv_sec == then->birth.tv_sec && now.birth.tv_nsec == then->birth.tv_nsec;
+    return then->open && now.open && now.inode == then->inode && now.device == then->device &&
+           (same_birth || !now.tells_birth || !then->tells_birth);
 }
 
 void fs_report_line(const char *line) {
@@ -189,7 +189,7 @@ static void add_cut(struct fs_text *text, const struct fs_thread *caller,
     fs_text_string(text, ", called at ");
     fs_text_address(text, entry->caller, symbols);
     fs_text_string(text, ": libc may hang here in ");
-    fs_text_string(text, call->kin);
+    fs_text_string(text, fs_critical_kin(call));
 }
 
 void fs_text_forced(struct fs_text *text, const struct fs_thread *holder,

@@ -72,7 +72,7 @@ static bool is_named(const char *module, const char *list) {
 
 static bool is_opaque_by_name(uintptr_t address) {
     struct dl_find_object module;
-    if (fs_config.opaque[0] == '\0' || !fs_find_module(address, &module)) {
+    if (fs_config.opaque == NULL || !fs_find_module(address, &module)) {
         return false;
     }
     const char *path = module.dlfo_link_map->l_name;

@@ -45,7 +45,7 @@ static fs_sigset change_own_mask(int how, fs_sigset set) {
 static bool program_has_handlers;
 
 bool fs_stacks_matter(void) {
-    return fs_load(&program_has_handlers) || fs_config.opaque[0] != '\0';
+    return fs_load(&program_has_handlers) || fs_config.opaque != NULL;
 }
 
 void fs_program_handles(int signo) {
@@ -491,7 +491,7 @@ static bool all_have_answered(bool waited_long) {
  * and the gate is closed to it. But where the user has named opaque modules, or wants to know who stood where, and
  * while somebody has the dynamic linker's lock, all are asked. */
 static bool may_run_on(void) {
-    return fs_config.opaque[0] == '\0' && !fs_event_wanted() && fs_loader_owner() == 0;
+    return fs_config.opaque == NULL && !fs_event_wanted() && fs_loader_owner() == 0;
 }
 
 static void await_those_on_processors(void) {

@@ -172,36 +172,33 @@ static bool peek(void *to, const void *from, size_t bytes) {
 }
 
 enum { PAGE = 4096, PAGES_KNOWN = 256 };
-static struct {
-    bool holds; /* nobody else runs */
-    uintptr_t pages[PAGES_KNOWN];
-} readable_so_far;
+/* While nobody else runs: pages that could be read, each its address and 1. */
+static uintptr_t *readable_so_far;
 
 void fs_peek_alone(bool alone) {
-    memset(readable_so_far.pages, 0xff,
-           sizeof readable_so_far.pages); /* no page has that address */
-    readable_so_far.holds = alone;
+    if (readable_so_far != NULL) {
+        fs_unmap(readable_so_far, PAGES_KNOWN * sizeof *readable_so_far);
+    }
+    readable_so_far = alone ? fs_map(PAGES_KNOWN * sizeof *readable_so_far) : NULL;
 }
 
-static uintptr_t *known_page(uintptr_t page) {
-    return &readable_so_far.pages[page / PAGE % PAGES_KNOWN];
-}
+static uintptr_t *known_page(uintptr_t page) { return &readable_so_far[page / PAGE % PAGES_KNOWN]; }
 
 bool fs_peek(void *to, const void *from, size_t bytes) {
     uintptr_t first = (uintptr_t)from & ~(uintptr_t)(PAGE - 1);
     uintptr_t last = ((uintptr_t)from + bytes - 1) & ~(uintptr_t)(PAGE - 1);
-    if (!readable_so_far.holds) {
+    if (readable_so_far == NULL) {
         return peek(to, from, bytes);
     }
-    if (*known_page(first) == first && *known_page(last) == last) {
+    if (*known_page(first) == (first | 1) && *known_page(last) == (last | 1)) {
         memcpy(to, from, bytes);
         return true;
     }
     if (!peek(to, from, bytes)) {
         return false;
     }
-    *known_page(first) = first;
-    *known_page(last) = last;
+    *known_page(first) = first | 1;
+    *known_page(last) = last | 1;
     return true;
 }
 

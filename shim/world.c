@@ -706,7 +706,7 @@ static enum drained drain_holders(const struct fs_thread *self, int64_t now, int
 /* True if the thread may hold a lock that forksafe cannot see. */
 static bool stands_badly(const struct fs_thread *thread, uint32_t state, int loads) {
     if (state == FS_DETACHED) {
-        return fs_config.opaque[0] != '\0' && fs_load(&thread->depth) == 0 &&
+        return fs_config.opaque != NULL && fs_load(&thread->depth) == 0 &&
                !fs_is_safe_point(thread->detached_registers, FS_AT_A_CALL_THAT_MAY_RETURN);
     }
     if (thread->owner_id == loads) {
@@ -816,7 +816,7 @@ void fs_world_init(void) {
     if (fs_config.stacks) {
         world.modes |= FS_STACKED;
     }
-    fs_store(&fs_fork_page.stop, world.modes);
+    fs_update(&fs_fork_page.stop, world.modes);
 }
 
 /* Until the deadline: a thread that was let go may stand badly again. */
@@ -835,7 +835,7 @@ static bool all_stand_well(const struct fs_thread *self, int64_t deadline) {
 /* Most forks find all others inside blocking calls, holding nothing: one look at each then tells all.
  * Leaves the gate closed. */
 static bool all_sleep(const struct fs_thread *self) {
-    if (fs_event_wanted() || fs_config.opaque[0] != '\0' || fs_loader_owner() != 0 ||
+    if (fs_event_wanted() || fs_config.opaque != NULL || fs_loader_owner() != 0 ||
         fs_load(&fs_fork_page.marked) || world.outstayed) {
         return false;
     }

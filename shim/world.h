@@ -50,7 +50,7 @@ static inline uint32_t fs_detached(struct fs_thread *self) {
         before = fs_state_before(self, frame);
     }
     self->detached_frame = frame;
-    if (fs_unlikely(fs_config.opaque[0] != '\0')) {
+    if (fs_unlikely(fs_config.opaque != NULL)) {
         fs_save_registers(self->detached_registers);
     }
     fs_store(&self->state, FS_DETACHED);

@@ -4,28 +4,28 @@
 
 #include <stdarg.h>
 
-#define FS_CRITICAL_LOCK(lock, kin)                                                                \
-    static const char lock##_kin[] = kin;                                                          \
-    enum { lock##_freed = false };
-#define FS_CRITICAL_LOCK_FREED(lock, kin)                                                          \
-    static const char lock##_kin[] = kin;                                                          \
-    enum { lock##_freed = true };
+const struct fs_libc_lock fs_libc_locks[FS_LOCK_COUNT] = {
+#define FS_CRITICAL_LOCK(lock, kin) [FS_LOCK_##lock] = {kin, false},
+#define FS_CRITICAL_LOCK_FREED(lock, kin) [FS_LOCK_##lock] = {kin, true},
+#include "critical.def"
+};
+
 #define FS_CRITICAL(type, name, parameters, arguments, lock)                                       \
     FS_EXPORT type name parameters {                                                               \
-        FS_CRITICAL_INFO fs_info = {#name, lock##_kin, false, lock##_freed};                       \
+        FS_CRITICAL_INFO fs_info = {#name, FS_LOCK_##lock, false};                                 \
         FS_INSIDE(fs_info);                                                                        \
         return fs_real.name arguments;                                                             \
     }
 static void cancelled(void *inside) { fs_come_out(inside); }
 #define FS_CRITICAL_UNLESS_ASLEEP(type, name, parameters, arguments, lock)                         \
     FS_EXPORT type name parameters {                                                               \
-        FS_CRITICAL_INFO fs_info = {#name, lock##_kin, true, lock##_freed};                        \
+        FS_CRITICAL_INFO fs_info = {#name, FS_LOCK_##lock, true};                                  \
         FS_INSIDE(fs_info);                                                                        \
         return FS_CANCELLABLE(cancelled, &inside, fs_real.name arguments);                         \
     }
 #define FS_CRITICAL_WHEN(type, name, parameters, arguments, lock, condition)                       \
     FS_EXPORT type name parameters {                                                               \
-        FS_CRITICAL_INFO fs_info = {#name, lock##_kin, false, lock##_freed};                       \
+        FS_CRITICAL_INFO fs_info = {#name, FS_LOCK_##lock, false};                                 \
         fs_current(); /* fills fs_real */                                                          \
         if (!(condition)) {                                                                        \
             return fs_real.name arguments;                                                         \
@@ -35,7 +35,7 @@ static void cancelled(void *inside) { fs_come_out(inside); }
     }
 #define FS_CRITICAL_VARIADIC(type, name, parameters, last, v, arguments, lock)                     \
     FS_EXPORT type name parameters {                                                               \
-        FS_CRITICAL_INFO fs_info = {#name, lock##_kin, false, lock##_freed};                       \
+        FS_CRITICAL_INFO fs_info = {#name, FS_LOCK_##lock, false};                                 \
         FS_INSIDE(fs_info);                                                                        \
         va_list list;                                                                              \
         va_start(list, last);                                                                      \
@@ -45,7 +45,7 @@ static void cancelled(void *inside) { fs_come_out(inside); }
     }
 #define FS_CRITICAL_VARIADIC_VOID(name, parameters, last, v, arguments, lock)                      \
     FS_EXPORT void name parameters {                                                               \
-        FS_CRITICAL_INFO fs_info = {#name, lock##_kin, false, lock##_freed};                       \
+        FS_CRITICAL_INFO fs_info = {#name, FS_LOCK_##lock, false};                                 \
         FS_INSIDE(fs_info);                                                                        \
         va_list list;                                                                              \
         va_start(list, last);                                                                      \
@@ -56,7 +56,7 @@ static void cancelled(void *inside) { fs_come_out(inside); }
 
 /* sysdeps/pthread/sem_open.c has no v-function: the mode and the value are passed on. */
 FS_EXPORT sem_t *sem_open(const char *name, int flags, ...) {
-    FS_CRITICAL_INFO fs_info = {"sem_open", sem_mappings_lock_kin, false, false};
+    FS_CRITICAL_INFO fs_info = {"sem_open", FS_LOCK_sem_mappings_lock, false};
     FS_INSIDE(fs_info);
     va_list list;
     va_start(list, flags);

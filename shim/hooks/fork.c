@@ -152,7 +152,7 @@ FS_EXPORT long syscall(long number, ...) {
  * its list of handlers is not put right in the child. */
 FS_EXPORT int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void),
                                 void *dso) {
-    FS_CRITICAL_INFO fs_info = {"pthread_atfork", "pthread_atfork and fork", false, false};
+    FS_CRITICAL_INFO fs_info = {"pthread_atfork", FS_LOCK_atfork_lock, false};
     fs_init();
     FS_INSIDE(fs_info);
     return fs_real.__register_atfork(prepare, parent, child, dso);

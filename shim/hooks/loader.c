@@ -83,8 +83,8 @@ static bool caller_matters(const char *file, const void *caller) {
 
 /* --- in and out ------------------------------------------------------------------------------ */
 
-FS_CRITICAL_INFO opening = {"dlopen", FS_LOADER_KIN, false, false};
-FS_CRITICAL_INFO closing = {"dlclose", FS_LOADER_KIN, false, false};
+FS_CRITICAL_INFO opening = {"dlopen", FS_LOCK_dl_load_write_lock, false};
+FS_CRITICAL_INFO closing = {"dlclose", FS_LOCK_dl_load_write_lock, false};
 
 /* A caller that holds something goes in at once: whoever waits for it shall see what it waits for. */
 static struct fs_inside begin(const struct fs_critical *call, const void *caller) {

@@ -8,7 +8,7 @@
 /* --- actions --------------------------------------------------------------------------------- */
 
 /* Nobody forks while an action is changed: the suspend signal may be on the move. */
-FS_CRITICAL_INFO changing = {"sigaction", NULL, false, false};
+FS_CRITICAL_INFO changing = {"sigaction", FS_LOCK_NONE, false};
 
 /* Before the action is set: from then on the handler must not run while we park. */
 static void note_handler(int signo, __sighandler_t handler) {

@@ -62,7 +62,7 @@ static void created(struct fs_thread *thread, bool success, pthread_t handle) {
 
 /* While a thread is being made, its creator is inside a critical call: a child never finds a thread
  * half made. */
-FS_CRITICAL_INFO creating = {"pthread_create", NULL, false, false};
+FS_CRITICAL_INFO creating = {"pthread_create", FS_LOCK_NONE, false};
 
 FS_EXPORT int pthread_create(pthread_t *restrict handle, const pthread_attr_t *restrict attr,
                              void *(*start)(void *), void *restrict argument) {
@@ -135,7 +135,7 @@ FS_EXPORT int tss_create(tss_t *key, tss_dtor_t destructor) {
 
 /* glibc holds a lock in the other thread's memory meanwhile (nptl/pthread_kill.c, exit_lock): if
  * that thread is the one that forks, it could not end in the child. */
-FS_CRITICAL_INFO signalling = {"pthread_kill", "pthread_exit in the first thread", false, false};
+FS_CRITICAL_INFO signalling = {"pthread_kill", FS_LOCK_exit_lock, false};
 
 static int kill_by(__typeof__(pthread_kill) *real, pthread_t handle, int signo,
                    const void *caller) {

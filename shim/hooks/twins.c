@@ -12,7 +12,7 @@
 #include "../watchdog.h"
 #include "hook.h"
 
-static struct fs_real bare;
+static struct fs_real *bare; /* fs_real as it was before */
 
 static bool is_of_interest(const void *object) {
     return fs_config.watchdog_ms != 0 || fs_is_inherited(object);
@@ -51,97 +51,98 @@ static bool is_of_interest(const void *object) {
 
 /* --- mutexes --------------------------------------------------------------------------------- */
 
-#define TAKE_MUTEX(call) TAKE(FS_KIND_MUTEX, mutex, EBUSY, bare.pthread_mutex_trylock(mutex), call)
-#define TAKE_MTX(call) TAKE(FS_KIND_MUTEX, mutex, thrd_busy, bare.mtx_trylock(mutex), call)
+#define TAKE_MUTEX(call) TAKE(FS_KIND_MUTEX, mutex, EBUSY, bare->pthread_mutex_trylock(mutex), call)
+#define TAKE_MTX(call) TAKE(FS_KIND_MUTEX, mutex, thrd_busy, bare->mtx_trylock(mutex), call)
 
-static int twin_mutex_lock(pthread_mutex_t *mutex) { TAKE_MUTEX(bare.pthread_mutex_lock(mutex)); }
+static int twin_mutex_lock(pthread_mutex_t *mutex) { TAKE_MUTEX(bare->pthread_mutex_lock(mutex)); }
 static int twin_mutex_trylock(pthread_mutex_t *mutex) {
-    TRY(FS_KIND_MUTEX, mutex, EBUSY, bare.pthread_mutex_trylock(mutex));
+    TRY(FS_KIND_MUTEX, mutex, EBUSY, bare->pthread_mutex_trylock(mutex));
 }
 static int twin_mutex_timedlock(pthread_mutex_t *mutex, const struct timespec *deadline) {
-    TAKE_MUTEX(bare.pthread_mutex_timedlock(mutex, deadline));
+    TAKE_MUTEX(bare->pthread_mutex_timedlock(mutex, deadline));
 }
 static int twin_mutex_clocklock(pthread_mutex_t *mutex, clockid_t clock,
                                 const struct timespec *deadline) {
-    TAKE_MUTEX(bare.pthread_mutex_clocklock(mutex, clock, deadline));
+    TAKE_MUTEX(bare->pthread_mutex_clocklock(mutex, clock, deadline));
 }
 static int twin_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *attr) {
-    RENEW(mutex, bare.pthread_mutex_init(mutex, attr));
+    RENEW(mutex, bare->pthread_mutex_init(mutex, attr));
 }
 static int twin_mutex_destroy(pthread_mutex_t *mutex) {
-    int error = bare.pthread_mutex_destroy(mutex);
+    int error = bare->pthread_mutex_destroy(mutex);
     if (error == EBUSY && fs_detect_meet(FS_DESTROYS, FS_KIND_MUTEX, mutex)) {
-        error = bare.pthread_mutex_destroy(mutex);
+        error = bare->pthread_mutex_destroy(mutex);
     }
     RENEW(mutex, error);
 }
 
-static int twin_mtx_lock(mtx_t *mutex) { TAKE_MTX(bare.mtx_lock(mutex)); }
+static int twin_mtx_lock(mtx_t *mutex) { TAKE_MTX(bare->mtx_lock(mutex)); }
 static int twin_mtx_trylock(mtx_t *mutex) {
-    TRY(FS_KIND_MUTEX, mutex, thrd_busy, bare.mtx_trylock(mutex));
+    TRY(FS_KIND_MUTEX, mutex, thrd_busy, bare->mtx_trylock(mutex));
 }
 static int twin_mtx_timedlock(mtx_t *restrict mutex, const struct timespec *restrict deadline) {
-    TAKE_MTX(bare.mtx_timedlock(mutex, deadline));
+    TAKE_MTX(bare->mtx_timedlock(mutex, deadline));
 }
-static int twin_mtx_init(mtx_t *mutex, int type) { RENEW(mutex, bare.mtx_init(mutex, type)); }
+static int twin_mtx_init(mtx_t *mutex, int type) { RENEW(mutex, bare->mtx_init(mutex, type)); }
 
 /* --- rwlocks and spinlocks -------------------------------------------------------------------- */
 
 #define TAKE_READ(call)                                                                            \
-    TAKE(FS_KIND_RWLOCK_READ, rwlock, EBUSY, bare.pthread_rwlock_tryrdlock(rwlock), call)
+    TAKE(FS_KIND_RWLOCK_READ, rwlock, EBUSY, bare->pthread_rwlock_tryrdlock(rwlock), call)
 #define TAKE_WRITE(call)                                                                           \
-    TAKE(FS_KIND_RWLOCK_WRITE, rwlock, EBUSY, bare.pthread_rwlock_trywrlock(rwlock), call)
+    TAKE(FS_KIND_RWLOCK_WRITE, rwlock, EBUSY, bare->pthread_rwlock_trywrlock(rwlock), call)
 
 static int twin_rwlock_rdlock(pthread_rwlock_t *rwlock) {
-    TAKE_READ(bare.pthread_rwlock_rdlock(rwlock));
+    TAKE_READ(bare->pthread_rwlock_rdlock(rwlock));
 }
 static int twin_rwlock_tryrdlock(pthread_rwlock_t *rwlock) {
-    TRY(FS_KIND_RWLOCK_READ, rwlock, EBUSY, bare.pthread_rwlock_tryrdlock(rwlock));
+    TRY(FS_KIND_RWLOCK_READ, rwlock, EBUSY, bare->pthread_rwlock_tryrdlock(rwlock));
 }
 static int twin_rwlock_timedrdlock(pthread_rwlock_t *restrict rwlock,
                                    const struct timespec *restrict deadline) {
-    TAKE_READ(bare.pthread_rwlock_timedrdlock(rwlock, deadline));
+    TAKE_READ(bare->pthread_rwlock_timedrdlock(rwlock, deadline));
 }
 static int twin_rwlock_clockrdlock(pthread_rwlock_t *restrict rwlock, clockid_t clock,
                                    const struct timespec *restrict deadline) {
-    TAKE_READ(bare.pthread_rwlock_clockrdlock(rwlock, clock, deadline));
+    TAKE_READ(bare->pthread_rwlock_clockrdlock(rwlock, clock, deadline));
 }
 static int twin_rwlock_wrlock(pthread_rwlock_t *rwlock) {
-    TAKE_WRITE(bare.pthread_rwlock_wrlock(rwlock));
+    TAKE_WRITE(bare->pthread_rwlock_wrlock(rwlock));
 }
 static int twin_rwlock_trywrlock(pthread_rwlock_t *rwlock) {
-    TRY(FS_KIND_RWLOCK_WRITE, rwlock, EBUSY, bare.pthread_rwlock_trywrlock(rwlock));
+    TRY(FS_KIND_RWLOCK_WRITE, rwlock, EBUSY, bare->pthread_rwlock_trywrlock(rwlock));
 }
 static int twin_rwlock_timedwrlock(pthread_rwlock_t *restrict rwlock,
                                    const struct timespec *restrict deadline) {
-    TAKE_WRITE(bare.pthread_rwlock_timedwrlock(rwlock, deadline));
+    TAKE_WRITE(bare->pthread_rwlock_timedwrlock(rwlock, deadline));
 }
 static int twin_rwlock_clockwrlock(pthread_rwlock_t *restrict rwlock, clockid_t clock,
                                    const struct timespec *restrict deadline) {
-    TAKE_WRITE(bare.pthread_rwlock_clockwrlock(rwlock, clock, deadline));
+    TAKE_WRITE(bare->pthread_rwlock_clockwrlock(rwlock, clock, deadline));
 }
 static int twin_rwlock_init(pthread_rwlock_t *restrict rwlock,
                             const pthread_rwlockattr_t *restrict attr) {
-    RENEW(rwlock, bare.pthread_rwlock_init(rwlock, attr));
+    RENEW(rwlock, bare->pthread_rwlock_init(rwlock, attr));
 }
 /* Looks at nothing (nptl/pthread_rwlock_destroy.c). */
 static int twin_rwlock_destroy(pthread_rwlock_t *rwlock) {
-    RENEW(rwlock, bare.pthread_rwlock_destroy(rwlock));
+    RENEW(rwlock, bare->pthread_rwlock_destroy(rwlock));
 }
 
 #define SPIN ((void *)(uintptr_t)spin)
 
 static int twin_spin_lock(pthread_spinlock_t *spin) {
-    TAKE(FS_KIND_SPIN, SPIN, EBUSY, bare.pthread_spin_trylock(spin), bare.pthread_spin_lock(spin));
+    TAKE(FS_KIND_SPIN, SPIN, EBUSY, bare->pthread_spin_trylock(spin),
+         bare->pthread_spin_lock(spin));
 }
 static int twin_spin_trylock(pthread_spinlock_t *spin) {
-    TRY(FS_KIND_SPIN, SPIN, EBUSY, bare.pthread_spin_trylock(spin));
+    TRY(FS_KIND_SPIN, SPIN, EBUSY, bare->pthread_spin_trylock(spin));
 }
 static int twin_spin_init(pthread_spinlock_t *spin, int shared) {
-    RENEW(SPIN, bare.pthread_spin_init(spin, shared));
+    RENEW(SPIN, bare->pthread_spin_init(spin, shared));
 }
 static int twin_spin_destroy(pthread_spinlock_t *spin) {
-    RENEW(SPIN, bare.pthread_spin_destroy(spin));
+    RENEW(SPIN, bare->pthread_spin_destroy(spin));
 }
 
 /* --- condition variables and barriers --------------------------------------------------------- */
@@ -150,62 +151,62 @@ static int twin_spin_destroy(pthread_spinlock_t *spin) {
 static int twin_cond_wait(pthread_cond_t *restrict cond, pthread_mutex_t *restrict mutex) {
     fs_detect_meet(FS_BLOCKS, FS_KIND_COND, cond);
     FS_WATCHED(FS_KIND_COND, cond);
-    return bare.pthread_cond_wait(cond, mutex);
+    return bare->pthread_cond_wait(cond, mutex);
 }
 static int twin_cond_timedwait(pthread_cond_t *restrict cond, pthread_mutex_t *restrict mutex,
                                const struct timespec *restrict deadline) {
     fs_detect_meet(FS_BLOCKS, FS_KIND_COND, cond);
-    return bare.pthread_cond_timedwait(cond, mutex, deadline);
+    return bare->pthread_cond_timedwait(cond, mutex, deadline);
 }
 static int twin_cond_clockwait(pthread_cond_t *restrict cond, pthread_mutex_t *restrict mutex,
                                clockid_t clock, const struct timespec *restrict deadline) {
     fs_detect_meet(FS_BLOCKS, FS_KIND_COND, cond);
-    return bare.pthread_cond_clockwait(cond, mutex, clock, deadline);
+    return bare->pthread_cond_clockwait(cond, mutex, clock, deadline);
 }
 static int twin_cond_signal(pthread_cond_t *cond) {
     fs_detect_meet(FS_SIGNALS, FS_KIND_COND, cond);
-    return bare.pthread_cond_signal(cond);
+    return bare->pthread_cond_signal(cond);
 }
 static int twin_cond_broadcast(pthread_cond_t *cond) {
     fs_detect_meet(FS_BROADCASTS, FS_KIND_COND, cond);
-    return bare.pthread_cond_broadcast(cond);
+    return bare->pthread_cond_broadcast(cond);
 }
 static int twin_cond_destroy(pthread_cond_t *cond) {
     fs_detect_meet(FS_DESTROYS, FS_KIND_COND, cond);
-    return bare.pthread_cond_destroy(cond);
+    return bare->pthread_cond_destroy(cond);
 }
 
 static int twin_cnd_wait(cnd_t *cond, mtx_t *mutex) {
     fs_detect_meet(FS_BLOCKS, FS_KIND_COND, cond);
     FS_WATCHED(FS_KIND_COND, cond);
-    return bare.cnd_wait(cond, mutex);
+    return bare->cnd_wait(cond, mutex);
 }
 static int twin_cnd_timedwait(cnd_t *restrict cond, mtx_t *restrict mutex,
                               const struct timespec *restrict deadline) {
     fs_detect_meet(FS_BLOCKS, FS_KIND_COND, cond);
-    return bare.cnd_timedwait(cond, mutex, deadline);
+    return bare->cnd_timedwait(cond, mutex, deadline);
 }
 static int twin_cnd_signal(cnd_t *cond) {
     fs_detect_meet(FS_SIGNALS, FS_KIND_COND, cond);
-    return bare.cnd_signal(cond);
+    return bare->cnd_signal(cond);
 }
 static int twin_cnd_broadcast(cnd_t *cond) {
     fs_detect_meet(FS_BROADCASTS, FS_KIND_COND, cond);
-    return bare.cnd_broadcast(cond);
+    return bare->cnd_broadcast(cond);
 }
 static void twin_cnd_destroy(cnd_t *cond) {
     fs_detect_meet(FS_DESTROYS, FS_KIND_COND, cond);
-    bare.cnd_destroy(cond);
+    bare->cnd_destroy(cond);
 }
 
 static int twin_barrier_wait(pthread_barrier_t *barrier) {
     fs_detect_meet(FS_BLOCKS, FS_KIND_BARRIER, barrier);
     FS_WATCHED(FS_KIND_BARRIER, barrier);
-    return bare.pthread_barrier_wait(barrier);
+    return bare->pthread_barrier_wait(barrier);
 }
 static int twin_barrier_destroy(pthread_barrier_t *barrier) {
     fs_detect_meet(FS_DESTROYS, FS_KIND_BARRIER, barrier);
-    return bare.pthread_barrier_destroy(barrier);
+    return bare->pthread_barrier_destroy(barrier);
 }
 
 /* --- semaphores ------------------------------------------------------------------------------- */
@@ -223,7 +224,7 @@ static void met_semaphore(sem_t *sem, enum fs_meeting meeting) {
 /* True if it was free, and is now the caller's. */
 static bool took_semaphore(sem_t *sem) {
     int saved_errno = errno;
-    if (bare.sem_trywait(sem) == 0) {
+    if (bare->sem_trywait(sem) == 0) {
         fs_detect_taken(sem);
         return true;
     }
@@ -237,11 +238,11 @@ static int twin_sem_wait(sem_t *sem) {
         return 0;
     }
     FS_WATCHED(FS_KIND_SEMAPHORE, sem);
-    return bare.sem_wait(sem);
+    return bare->sem_wait(sem);
 }
 static int twin_sem_trywait(sem_t *sem) {
     int saved_errno = errno;
-    int result = bare.sem_trywait(sem);
+    int result = bare->sem_trywait(sem);
     if (result == 0) {
         fs_detect_taken(sem);
     }
@@ -250,53 +251,51 @@ static int twin_sem_trywait(sem_t *sem) {
     }
     errno = saved_errno;
     met_semaphore(sem, FS_BUSY);
-    return bare.sem_trywait(sem);
+    return bare->sem_trywait(sem);
 }
 static int twin_sem_timedwait(sem_t *restrict sem, const struct timespec *restrict deadline) {
-    return took_semaphore(sem) ? 0 : bare.sem_timedwait(sem, deadline);
+    return took_semaphore(sem) ? 0 : bare->sem_timedwait(sem, deadline);
 }
 static int twin_sem_clockwait(sem_t *restrict sem, clockid_t clock,
                               const struct timespec *restrict deadline) {
-    return took_semaphore(sem) ? 0 : bare.sem_clockwait(sem, clock, deadline);
+    return took_semaphore(sem) ? 0 : bare->sem_clockwait(sem, clock, deadline);
 }
 static int twin_sem_init(sem_t *sem, int shared, unsigned value) {
-    RENEW(sem, bare.sem_init(sem, shared, value));
+    RENEW(sem, bare->sem_init(sem, shared, value));
 }
 
 /* --- the rest -------------------------------------------------------------------------------- */
 
 static void twin_flockfile(FILE *file) {
     if (is_of_interest(file)) {
-        if (bare.ftrylockfile(file) == 0) {
+        if (bare->ftrylockfile(file) == 0) {
             return;
         }
         fs_detect_meet(FS_BLOCKS, FS_KIND_FILE, file);
     }
     FS_WATCHED(FS_KIND_FILE, file);
-    bare.flockfile(file);
+    bare->flockfile(file);
 }
 
 static int twin_once(pthread_once_t *control, void (*routine)(void)) {
     FS_WATCHED(FS_KIND_ONCE, control);
-    return bare.pthread_once(control, routine);
+    return bare->pthread_once(control, routine);
 }
 
 static int twin_join(pthread_t handle, void **value) {
     FS_WATCHED(FS_KIND_THREAD, (void *)(uintptr_t)handle);
-    return bare.pthread_join(handle, value);
+    return bare->pthread_join(handle, value);
 }
 static int twin_thrd_join(thrd_t handle, int *value) {
     FS_WATCHED(FS_KIND_THREAD, (void *)(uintptr_t)handle);
-    return bare.thrd_join(handle, value);
+    return bare->thrd_join(handle, value);
 }
 
 void fs_twins_install(void) {
-    static bool done;
-    if (done) {
+    if (bare != NULL || (bare = fs_map(sizeof *bare)) == NULL) {
         return;
     }
-    done = true;
-    bare = fs_real;
+    *bare = fs_real;
     fs_real.pthread_mutex_lock = twin_mutex_lock;
     fs_real.pthread_mutex_trylock = twin_mutex_trylock;
     fs_real.pthread_mutex_timedlock = twin_mutex_timedlock;

@@ -644,11 +644,8 @@ static const char *role_word(uint8_t role) {
 
 /* "" where that cannot be read. */
 static void critical_name(const struct item *item, char *to, size_t size) {
-    uintptr_t name;
     to[0] = '\0';
-    if (target_read(&name, item->object + shape.critical_name, sizeof name)) {
-        target_read_string(to, size, name);
-    }
+    target_read_string(to, size, item->object + shape.critical_name);
 }
 
 /* --- JSON ------------------------------------------------------------------------------------ */

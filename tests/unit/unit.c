@@ -67,8 +67,8 @@ START_TEST(options_have_the_documented_defaults) {
     ck_assert_int_eq(config.suspend, FS_SUSPEND_SIGNAL);
     ck_assert_int_eq(config.signal, 0);
     ck_assert_int_eq(config.semaphores, FS_SEM_AUTO);
-    ck_assert_str_eq(config.opaque, "");
-    ck_assert_str_eq(config.report, "");
+    ck_assert_ptr_null(config.opaque);
+    ck_assert_ptr_null(config.report);
 }
 END_TEST
 

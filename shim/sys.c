@@ -173,7 +173,7 @@ static bool peek(void *to, const void *from, size_t bytes) {
 
 enum { PAGE = 4096, PAGES_KNOWN = 256 };
 /* While nobody else runs: pages that could be read, each its address and 1. */
-static uintptr_t *readable_so_far;
+FS_CHILD_STATE static uintptr_t *readable_so_far;
 
 void fs_peek_alone(bool alone) {
     if (readable_so_far != NULL) {

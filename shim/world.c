@@ -169,8 +169,8 @@ static void stop_if_wanted(struct fs_thread *self) {
     passed(self);
 }
 
-/* It must not go on before the fork. Unless the fork itself may want something that it has in a call of libc, or in
- * a walk of the stack. */
+/* Nobody waits for a thread that was found hopeless: it must not go on before the fork. Unless the fork itself may want
+ * something that it has in a call of libc, or in a walk of the stack. */
 static bool is_frozen(const struct fs_thread *self) {
     if (!fs_load(&self->hopeless) || self->walks) {
         return false;
@@ -225,9 +225,8 @@ __attribute__((noinline)) uint32_t fs_gate(struct fs_thread *self, uintptr_t fra
     return place(self);
 }
 
-/* Nobody waits for a thread that was found hopeless: it must not go on before the fork. */
 void fs_freeze(struct fs_thread *self) {
-    if (fs_load(&self->hopeless)) {
+    if (is_frozen(self)) {
         stop_if_wanted(self);
     }
 }

@@ -1,6 +1,7 @@
 /* Unit tests of the parts, linked into one program with the shim's own objects. */
 #include <check.h>
 #include <errno.h>
+#include <link.h>
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
@@ -896,6 +897,40 @@ START_TEST(a_handler_may_fork_at_every_instruction_of_a_fork) {
 }
 END_TEST
 
+static _Atomic bool callback_ended;
+
+static int sleep_in_callback(struct dl_phdr_info *module, size_t size, void *unused) {
+    (void)module, (void)size, (void)unused;
+    sleep_there();
+    pthread_mutex_lock(&handlers_mutex);
+    pthread_mutex_unlock(&handlers_mutex);
+    callback_ended = true;
+    return 1;
+}
+
+static void *sleep_inside_libc(void *unused) {
+    dl_iterate_phdr(sleep_in_callback, NULL);
+    return unused;
+}
+
+/* fork() itself may need what it has there. */
+START_TEST(a_thread_inside_libc_goes_on_when_a_fork_has_given_up_on_it) {
+    be_alone(false);
+    fs_config.deadline_ms = 20;
+    pthread_t thread = start_sleeper(sleep_inside_libc, NULL);
+    const struct fs_thread *sleeps = stepper.thread;
+    ck_assert(fs_world_stop(fs_current(), false));
+    ck_assert(sleeps->hopeless);
+    ck_assert_int_eq(write(stepper.pipe[1], "", 1), 1);
+    while (!callback_ended) {
+        sched_yield();
+    }
+    ck_assert_uint_eq(sleeps->pass, 0); /* not that it has lost its patience */
+    fs_world_start();
+    pthread_join(thread, NULL);
+}
+END_TEST
+
 static union {
     pthread_mutex_t mutex;
     int words[sizeof(pthread_mutex_t) / sizeof(int)];
@@ -1242,6 +1277,7 @@ static Suite *suite(void) {
     tcase_add_loop_test(parts, a_handler_may_jump_out_at_every_instruction, 0, 2);
     tcase_add_test(parts, a_thread_may_sleep_in_a_handler_at_every_instruction);
     tcase_add_loop_test(parts, a_handler_may_fork_at_every_instruction_of_a_fork, 0, 2);
+    tcase_add_test(parts, a_thread_inside_libc_goes_on_when_a_fork_has_given_up_on_it);
     tcase_add_test(parts, a_child_leaves_alone_what_lies_where_a_mutex_was);
     tcase_add_test(parts, a_mutex_given_back_by_another_and_taken_again_counts_once);
     tcase_add_test(parts, layouts_are_what_the_real_functions_make);

@@ -219,10 +219,11 @@ void fs_option_text(const struct fs_option *option, const struct fs_config *conf
     case FS_OPTION_NUMBER:
         fs_text_number(&text, *(const int *)field);
         break;
-    case FS_OPTION_LIST:
-        fs_text_string(&text,
-                       *(const char *const *)field != NULL ? *(const char *const *)field : "");
+    case FS_OPTION_LIST: {
+        const char *value = *(const char *const *)field;
+        fs_text_string(&text, value != NULL ? value : "");
         break;
+    }
     }
 }
 

@@ -30,7 +30,7 @@ static struct open_file {
 /* Without statx (a filter, an old kernel) inode and device have to do. */
 static struct open_file identify_stderr(void) {
     enum { WANTED = STATX_INO | STATX_BTIME };
-    struct statx file;
+    struct statx file = {0};
     if (fs_syscall6(SYS_statx, STDERR, (long)"", AT_EMPTY_PATH, WANTED, (long)&file, 0) == 0) {
         return (struct open_file){.open = true,
                                   .tells_birth = (file.stx_mask & STATX_BTIME) != 0,
@@ -38,7 +38,7 @@ static struct open_file identify_stderr(void) {
                                   .device = makedev(file.stx_dev_major, file.stx_dev_minor),
                                   .birth = file.stx_btime};
     }
-    struct stat old_way;
+    struct stat old_way = {0};
     bool open = fs_syscall2(SYS_fstat, STDERR, &old_way) == 0;
     return open
                ? (struct open_file){.open = true, .inode = old_way.st_ino, .device = old_way.st_dev}

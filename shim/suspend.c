@@ -44,9 +44,7 @@ static fs_sigset change_own_mask(int how, fs_sigset set) {
 
 static bool program_has_handlers;
 
-bool fs_stacks_matter(void) {
-    return fs_load(&program_has_handlers) || fs_config.opaque != NULL;
-}
+bool fs_stacks_matter(void) { return fs_load(&program_has_handlers) || fs_config.opaque != NULL; }
 
 void fs_program_handles(int signo) {
     fs_signal_handled(signo);

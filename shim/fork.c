@@ -18,7 +18,7 @@ _Static_assert(sizeof fs_fork_page <= FS_FORK_PAGE_BYTES, "it is one page");
 /* What the child must know. The same from fork to fork, mostly. */
 static struct {
     const struct fs_thread *taker; /* who took a turn */
-    unsigned nested;               /* forks within its own */
+    unsigned nested;               /* forks within that; touched by who has the turn alone */
     fs_sigset saved;
 } handed_on;
 
@@ -31,41 +31,44 @@ static bool try_turn(struct fs_thread *self) {
                                        __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 }
 
+/* One that jumps away, out of a signal handler, may be the one that was woken: so nobody sleeps for ever. */
 static void sleep_until_turn_ends(void) {
+    enum { LOOK_AGAIN_MS = 100 };
     __atomic_store_n(&fs_fork_page.turn_awaited, 1, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&fs_fork_page.turn_owner, __ATOMIC_SEQ_CST) != NULL) {
-        fs_futex_wait(&fs_fork_page.turn_awaited, 1, FS_FOREVER, FS_ALL_BITS);
+        fs_futex_wait(&fs_fork_page.turn_awaited, 1, fs_now() + LOOK_AGAIN_MS * FS_MSEC,
+                      FS_ALL_BITS);
     }
 }
 
-static void await_turn(struct fs_thread *self, fs_sigset unblocked) {
-    bool before = self->wants_fork; /* in a handler that interrupted this here */
+/* Returns the signal mask as it was last: a handler may have changed it. */
+static fs_sigset await_turn(struct fs_thread *self, fs_sigset unblocked) {
+    bool outer_wants = self->wants_fork; /* this is in a handler that interrupted that */
     fs_store(&self->wants_fork, true);
     uint32_t state = fs_detach(self);
     do {
         fs_signals_restore(unblocked);
         sleep_until_turn_ends();
-        fs_signals_block();
+        unblocked = fs_signals_block();
     } while (!try_turn(self));
+    __atomic_store_n(&fs_fork_page.turn_awaited, 1, __ATOMIC_SEQ_CST); /* there may be others */
     fs_attach(self, state);
-    fs_store(&self->wants_fork, before);
+    fs_store(&self->wants_fork, outer_wants);
+    return unblocked;
 }
 
 /* Returns the signal mask to restore when the turn is given. Signals are blocked meanwhile: a handler that forks would
  * wait for the thread that it interrupted. */
 static fs_sigset take_turn(struct fs_thread *self) {
     fs_sigset unblocked = fs_signals_block();
-    if (!try_turn(self)) {
-        await_turn(self, unblocked);
-    }
-    return unblocked;
+    return try_turn(self) ? unblocked : await_turn(self, unblocked);
 }
 
 static void give_turn(fs_sigset saved) {
     __atomic_store_n(&fs_fork_page.turn_owner, NULL, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&fs_fork_page.turn_awaited, __ATOMIC_SEQ_CST) != 0) {
         fs_store(&fs_fork_page.turn_awaited, 0U);
-        fs_futex_wake(&fs_fork_page.turn_awaited, FS_ALL_BITS);
+        fs_futex_wake_some(&fs_fork_page.turn_awaited, 1);
     }
     fs_signals_restore(saved);
 }
@@ -81,16 +84,30 @@ static const struct fs_thread *waiting_holder(const struct fs_thread *self) {
     return NULL;
 }
 
+/* The lock of stdio's list of streams, which fork() takes (libio/genops.c). */
+extern void _IO_list_lock(void) __attribute__((weak));
+extern void _IO_list_unlock(void) __attribute__((weak));
+
+static void await_stdio(struct fs_thread *self) {
+    if (_IO_list_lock == NULL || _IO_list_unlock == NULL) {
+        return;
+    }
+    uint32_t before = fs_detach(self);
+    _IO_list_lock();
+    _IO_list_unlock();
+    fs_attach(self, before);
+}
+
 static void await_fork_of(const struct fs_thread *holder, struct fs_thread *self, int64_t until) {
     enum { LOOK_AGAIN_US = 50 };
     uint32_t before = fs_detach(self);
-    while (holder != NULL && fs_load(&holder->wants_fork) && fs_now() < until) {
+    while (fs_load(&holder->wants_fork) && fs_now() < until) {
         fs_sleep(LOOK_AGAIN_US * FS_USEC);
     }
     fs_attach(self, before);
 }
 
-static bool try_stop(struct fs_thread *self, bool yields) {
+static bool try_stop(struct fs_thread *self, unsigned yields) {
     fs_event_prepare();
     fs_prune_files(self); /* in the child nothing tells a FILE that is gone from one that is held */
     if (!fs_world_stop(self, yields)) {
@@ -101,15 +118,18 @@ static bool try_stop(struct fs_thread *self, bool yields) {
 }
 
 /* Whoever waits behind us with a lock cannot let go of it before our fork: it forks first, and we do
- * once it is through, if we hold nothing ourselves. */
-static void begin_in_turn(struct fs_thread *self) {
+ * once it is through, if we hold nothing ourselves. And what fork() itself waits for, it does with the world running. */
+static void begin_in_turn(struct fs_thread *self, unsigned yields) {
     fs_sigset saved = take_turn(self);
-    bool yields = true;
-    for (int64_t until = 0; !try_stop(self, yields); yields = fs_now() < until) {
+    for (int64_t until = 0; !try_stop(self, yields); yields = fs_now() < until ? yields : 0) {
         until = until != 0 ? until : fs_now() + fs_config.deadline_ms * FS_MSEC;
         const struct fs_thread *holder = waiting_holder(self);
         give_turn(saved);
-        await_fork_of(holder, self, until);
+        if (holder != NULL) {
+            await_fork_of(holder, self, until);
+        } else if ((yields & FS_YIELD_TO_STDIO) != 0) {
+            await_stdio(self);
+        }
         saved = take_turn(self);
     }
     fs_update(&handed_on.saved, saved);
@@ -138,8 +158,8 @@ static bool begin_alone(struct fs_thread *self) {
 /* Nobody forks alone who has ever taken a turn. */
 static bool took_turn(const struct fs_thread *self) { return fs_load(&handed_on.taker) == self; }
 
-/* Of a signal that cannot be blocked: a handler of crashes may fork in the middle of its thread's fork. That has done,
- * or is about to do, what there is to do for both; but each child puts itself right. */
+/* Of a signal that is not blocked: a handler of crashes may fork in the middle of its thread's fork. That has done, or
+ * is about to do, what there is to do for both; but each child puts itself right. */
 static bool begin_nested(const struct fs_thread *self) {
     if (fs_load(&fs_fork_page.turn_owner) != self) {
         return false;
@@ -156,9 +176,9 @@ static bool end_nested(void) {
     return true;
 }
 
-void fs_fork_raw_begin(struct fs_thread *self) {
+static void begin(struct fs_thread *self, unsigned yields) {
     if (!begin_nested(self) && !begin_alone(self)) {
-        begin_in_turn(self);
+        begin_in_turn(self, yields);
     }
 }
 
@@ -187,6 +207,8 @@ static void end_in_child(struct fs_thread *self, bool by_fork) {
     }
 }
 
+void fs_fork_raw_begin(struct fs_thread *self) { begin(self, FS_YIELD_TO_FORKS); }
+
 void fs_fork_raw_end(struct fs_thread *self, bool is_child) {
     if (is_child) {
         end_in_child(self, false);
@@ -198,7 +220,7 @@ void fs_fork_raw_end(struct fs_thread *self, bool is_child) {
 static void prepare(void) {
     struct fs_thread *self = fs_current();
     if (self != NULL) {
-        fs_fork_raw_begin(self);
+        begin(self, FS_YIELD_TO_FORKS | FS_YIELD_TO_STDIO);
     }
 }
 

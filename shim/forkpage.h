@@ -40,7 +40,7 @@ extern FS_HIDDEN struct fs_fork_page {
     uint32_t wake_at;          /* ... until it has come to this */
 
     struct fs_thread *turn_owner; /* whose turn it is to fork (fork.c) */
-    uint32_t turn_awaited;        /* somebody may be asleep until it is over; a futex */
+    uint32_t turn_awaited; /* somebody may be asleep until it is over, others behind him; a futex */
 
     struct fs_lock registry_lock; /* registry.c */
     struct fs_lock walk_lock;     /* safepoint.c */

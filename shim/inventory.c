@@ -194,6 +194,12 @@ bool fs_is_inside(const struct fs_thread *thread, const struct fs_critical *call
     return false;
 }
 
+bool fs_takes_lock_of_fork(const struct fs_entry *entry) {
+    struct fs_entry copy = *entry;
+    return is_critical(&copy) &&
+           fs_libc_locks[((const struct fs_critical *)copy.object)->lock].freed;
+}
+
 static bool is_idle(const struct fs_thread *thread, const struct fs_entry *entry) {
     const struct fs_critical *call = entry->object;
     return is_critical(entry) && call->idle_asleep && fs_task_sleeps(thread->tid);

@@ -242,7 +242,7 @@ uintptr_t fs_task_futex(int tid) {
     return at;
 }
 
-void fs_registry_lock(void) { fs_lock(&fs_fork_page.registry_lock); }
+void fs_registry_lock(void) { fs_lock_or_go_on(&fs_fork_page.registry_lock); }
 void fs_registry_unlock(void) { fs_unlock(&fs_fork_page.registry_lock); }
 
 struct fs_thread *fs_thread_new(void) {

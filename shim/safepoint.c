@@ -281,7 +281,7 @@ static void mark(bool walks) {
 }
 
 void fs_walk_lock(void) {
-    fs_lock(&fs_fork_page.walk_lock);
+    fs_lock_or_go_on(&fs_fork_page.walk_lock);
     mark(true);
 }
 

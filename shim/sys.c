@@ -299,14 +299,20 @@ bool fs_trylock(struct fs_lock *lock) {
                                        __ATOMIC_RELAXED);
 }
 
-void fs_lock(struct fs_lock *lock) {
+bool fs_lock_until(struct fs_lock *lock, int64_t until) {
     if (fs_trylock(lock)) {
-        return;
+        return true;
     }
     while (__atomic_exchange_n(&lock->word, 2, __ATOMIC_ACQUIRE) != 0) {
-        fs_futex_wait(&lock->word, 2, FS_FOREVER, FS_ALL_BITS);
+        if (until != FS_FOREVER && fs_now() >= until) {
+            return false;
+        }
+        fs_futex_wait(&lock->word, 2, until, FS_ALL_BITS);
     }
+    return true;
 }
+
+void fs_lock(struct fs_lock *lock) { fs_lock_until(lock, FS_FOREVER); }
 
 void fs_await_unlock(struct fs_lock *lock) {
     uint32_t held = 1;

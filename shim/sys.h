@@ -93,6 +93,8 @@ struct fs_lock {
     uint32_t word;
 };
 void fs_lock(struct fs_lock *lock);
+/* False: not before that time. */
+bool fs_lock_until(struct fs_lock *lock, int64_t until);
 bool fs_trylock(struct fs_lock *lock);
 /* Waits until the lock has been let go of once; does not take it. */
 void fs_await_unlock(struct fs_lock *lock);

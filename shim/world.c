@@ -169,18 +169,20 @@ static void stop_if_wanted(struct fs_thread *self) {
     passed(self);
 }
 
-/* Nobody waits for a thread that was found hopeless: it must not go on before the fork. Unless the fork itself may want
- * something that it has in a call of libc, or in a walk of the stack. */
-static bool is_frozen(const struct fs_thread *self) {
-    if (!fs_load(&self->hopeless) || self->walks) {
-        return false;
-    }
-    for (uint32_t slot = fs_entry_count(self); slot-- > 0;) {
-        if (self->entries[slot].kind == FS_KIND_CRITICAL) {
-            return false;
+/* It is inside a call of libc that has a lock which fork() takes, too. */
+static bool has_lock_of_fork(const struct fs_thread *thread) {
+    for (uint32_t slot = fs_entry_count(thread); slot-- > 0;) {
+        if (fs_takes_lock_of_fork(&thread->entries[slot])) {
+            return true;
         }
     }
-    return true;
+    return false;
+}
+
+/* Nobody waits for a thread that was found hopeless: it must not go on before the fork. Unless that waits
+ * for it: what it changes then may be torn in the child. */
+static bool is_frozen(const struct fs_thread *self) {
+    return fs_load(&self->hopeless) && !self->walks && !has_lock_of_fork(self);
 }
 
 /* The depth goes up, and then the orders are looked at: pairs with forget_verdicts(), close_gate() and
@@ -529,6 +531,7 @@ static void publish_verdicts(void) {
 
 struct census {
     unsigned forkers; /* hold something, and wait for their turn to fork */
+    unsigned with_lock_of_fork;
     unsigned busy;    /* hold something, and may let go */
     unsigned waiting; /* of these: inside a wait that only another thread of the process can end */
     const struct fs_thread *holder; /* one of those that may let go */
@@ -569,7 +572,7 @@ static bool waits_for_another(const struct fs_thread *thread, const struct wante
  */
 static struct census count_holders(const struct fs_thread *self) {
     struct census census;
-    unsigned forkers = 0;
+    unsigned forkers = 0, with_lock_of_fork = 0;
     FS_EACH_THREAD (thread) {
         fs_update(&thread->verdict, false);
         fs_update(&thread->behind_call, false);
@@ -588,6 +591,7 @@ static struct census count_holders(const struct fs_thread *self) {
             thread->verdict = is_hopeless(thread, &wanted, self);
             changed |= thread->verdict;
             forkers += fs_load(&thread->wants_fork);
+            with_lock_of_fork += has_lock_of_fork(thread);
             if (!thread->seen_waiting && waits_for_another(thread, &wanted)) {
                 thread->seen_waiting = true;
                 changed = true;
@@ -598,6 +602,7 @@ static struct census count_holders(const struct fs_thread *self) {
         }
     } while (changed);
     census.forkers = forkers;
+    census.with_lock_of_fork = with_lock_of_fork;
     publish_verdicts();
     return census;
 }
@@ -655,13 +660,24 @@ static void forget_verdicts(void) {
     publish_verdicts();
 }
 
-enum drained { DRAINED, DRAINED_LATE, NOT_OUR_TURN };
+enum drained { DRAINED, DRAINED_LATE, GAVE_WAY };
+
+/* Not in a fork by a callback of such a call. */
+static bool yields_to_stdio(const struct fs_thread *self, unsigned yields) {
+    return (yields & FS_YIELD_TO_STDIO) != 0 && !has_lock_of_fork(self);
+}
+
+static enum drained give_way(void) {
+    forget_verdicts();
+    let_world_run();
+    return GAVE_WAY;
+}
 
 /* Closes the gate, unless it has just been `closed`, and waits until nobody holds anything, or nobody who
- * does is worth waiting for. Leaves it closed. DRAINED_LATE: the deadline ended it. NOT_OUR_TURN: `yields`,
- * and one who waits for a turn to fork holds something; the gate is open again. */
+ * does is worth waiting for. Leaves it closed. DRAINED_LATE: the deadline ended it. GAVE_WAY: `yields`, and there
+ * was somebody to yield to (fs_world_stop()); the gate is open again. */
 static enum drained drain_holders(const struct fs_thread *self, int64_t now, int64_t deadline,
-                                  bool yields, bool closed) {
+                                  unsigned yields, bool closed) {
     int64_t slice = FIRST_SLICE_MS * FS_MSEC;
     fs_store(&fs_fork_page.marked, true);
     for (unsigned chances = 0;; chances++, now = fs_now()) {
@@ -670,6 +686,7 @@ static enum drained drain_holders(const struct fs_thread *self, int64_t now, int
         }
         closed = false;
         unsigned round = 0;
+        bool waits_for_lock = false;
         /* The last time, the gate stays closed a little longer: who has only just taken something
          * is not forced for being there at the wrong moment. */
         int64_t until = now + slice;
@@ -678,18 +695,20 @@ static enum drained drain_holders(const struct fs_thread *self, int64_t now, int
         do {
             uint32_t seen = fs_world_progress_seen();
             struct census census = count_holders(self);
-            if (yields && census.forkers != 0) {
-                forget_verdicts();
-                let_world_run();
-                return NOT_OUR_TURN;
+            if ((yields & FS_YIELD_TO_FORKS) != 0 && self->depth == 0 && census.forkers != 0) {
+                return give_way();
             }
+            waits_for_lock = yields_to_stdio(self, yields) && census.with_lock_of_fork != 0;
             bool all_wait = chances >= CHANCES && census.busy == census.waiting;
             if ((census.busy == 0 || all_wait) && verdicts_hold(self) &&
                 (census.busy == 0 || give_up_on_waiters(self))) {
-                return DRAINED;
+                return waits_for_lock ? give_way() : DRAINED;
             }
             await_holders(seen, &census, round++, until);
         } while (fs_now() < until);
+        if (waits_for_lock) {
+            return give_way();
+        }
         if (last) {
             give_up_on_holders(self);
             return DRAINED_LATE;
@@ -848,8 +867,8 @@ static bool all_sleep(const struct fs_thread *self) {
     return true;
 }
 
-/* False: it is not our turn. */
-static bool stop_others(struct fs_thread *self, bool yields) {
+/* False: it gave way. */
+static bool stop_others(struct fs_thread *self, unsigned yields) {
     int64_t start = fs_now();
     int64_t deadline = start + fs_config.deadline_ms * FS_MSEC;
     if (fs_loader_owner() != world.loader_outlasted) {
@@ -859,9 +878,9 @@ static bool stop_others(struct fs_thread *self, bool yields) {
     enum drained drained;
     for (int64_t now = start;; now = fs_now()) {
         forget_verdicts();
-        drained = drain_holders(self, now, deadline, yields && self->depth == 0, closed);
+        drained = drain_holders(self, now, deadline, yields, closed);
         closed = false;
-        if (drained == NOT_OUR_TURN) {
+        if (drained == GAVE_WAY) {
             return false;
         }
         if (fs_suspend_signal() != 0) {
@@ -876,7 +895,16 @@ static bool stop_others(struct fs_thread *self, bool yields) {
     return true;
 }
 
-bool fs_world_stop(struct fs_thread *self, bool yields) {
+static bool anybody_has_lock_of_fork(const struct fs_thread *self) {
+    FS_EACH_THREAD (thread) {
+        if (thread != self && fs_load(&thread->depth) != 0 && has_lock_of_fork(thread)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool fs_world_stop(struct fs_thread *self, unsigned yields) {
     fs_fork_page.report = (struct fs_stop_report){0};
     fs_fork_page.stopper = self;
     fs_fork_page.report.foreign = fs_event_wanted() ? fs_foreign_threads(NULL, 0) : -1;
@@ -885,9 +913,26 @@ bool fs_world_stop(struct fs_thread *self, bool yields) {
         fs_fork_page.stopper = NULL;
         return false;
     }
+    if (fs_config.mode != FS_MODE_REPAIR && yields_to_stdio(self, yields) &&
+        anybody_has_lock_of_fork(self)) {
+        fs_fork_page.stopper = NULL;
+        return false;
+    }
     fs_registry_lock();
     fs_walk_lock();
     return true;
+}
+
+/* The stopper holds such a lock while it is in fork(). */
+void fs_lock_or_go_on(struct fs_lock *lock) {
+    if (fs_trylock(lock)) {
+        return;
+    }
+    while (!fs_lock_until(lock, fs_now() + patience())) {
+        if (stopper_is_stuck()) {
+            return;
+        }
+    }
 }
 
 void fs_world_start(void) {

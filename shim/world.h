@@ -91,13 +91,21 @@ void fs_world_progress(void);
 uint32_t fs_world_progress_seen(void);
 void fs_world_await_progress(uint32_t seen, uint32_t steps, int64_t until);
 
-/* How the last stop went; for reports and tests. Valid between stop and start, and in the child. */
+/* Whom a fork leaves time: then nobody is stopped. */
+enum fs_yields {
+    FS_YIELD_TO_FORKS =
+        1, /* the caller holds nothing, and a thread that waits for its turn to fork does */
+    FS_YIELD_TO_STDIO = 2 /* a thread stays in a call of libc with a lock that fork() waits for */
+};
+
 /* Stops all threads but `self`, within the deadline. Afterwards what a thread still holds is
- * marked as outlasted and its name is in its record. Caller: the forking thread, with the fork
- * lock and with signals blocked. `yields`: where the caller holds nothing, and a thread that waits
- * for its turn to fork does, nobody is stopped, and false is returned. */
-bool fs_world_stop(struct fs_thread *self, bool yields);
+ * marked as outlasted and its name is in its record, and fs_fork_page.report says how it went. False: it has yielded to
+ * one of `yields`. Caller: the forking thread, with the turn to fork and with signals blocked. */
+bool fs_world_stop(struct fs_thread *self, unsigned yields);
 void fs_world_start(void);
+/* Takes a lock that a stopped world's stopper has. If that waits in fork(), maybe for the caller, for as long as nobody
+ * would stay parked, the caller goes on without: unlock it all the same. */
+void fs_lock_or_go_on(struct fs_lock *lock);
 /* In the child: nobody else is there to be started. */
 void fs_world_alone(struct fs_thread *self);
 

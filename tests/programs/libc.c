@@ -474,6 +474,45 @@ static int cookie_forks(const void *arg) {
     return flushes_all(NULL);
 }
 
+static struct hz_event slow_begun;
+
+/* Later than a fork waits for a holder. */
+static pid_t make_thread_late(void) {
+    struct hz_thread thread;
+    hz_post(&slow_begun);
+    hz_sleep_us((hz_deadline_ms() + 300) * 1000);
+    hz_start(&thread, hz_nothing, NULL);
+    return hz_finish(&thread);
+}
+
+static int has_stream(void *stream) {
+    flockfile(stream);
+    int verdict = make_thread_late();
+    funlockfile(stream);
+    return verdict;
+}
+
+/* fork() waits for who flushes all streams: so those that he waits for must go on. */
+static int flush_waits(const void *of_another) {
+    FILE *stream = open_cookie();
+    struct hz_thread flusher, holder;
+    if (of_another != NULL) {
+        hz_start(&holder, has_stream, stream);
+        hz_await(&slow_begun, 1);
+        hz_start(&flusher, flushes_all, NULL);
+        hz_sleep_us(
+            20 *
+            1000); /* mostly it waits then; whoever looks into /proc by stdio would wait for it */
+    } else {
+        inside_cookie = make_thread_late;
+        hz_start(&flusher, flushes_all, NULL);
+        hz_await(&slow_begun, 1);
+    }
+    HZ_TRY(hz_child(flushes_all, NULL));
+    HZ_TRY(hz_finish(&flusher));
+    return of_another != NULL ? hz_finish(&holder) : HZ_OK;
+}
+
 /* In a comparator of qsort and in an exit handler: no lock of libc's is held meanwhile, and the
  * program may lock, fork and go on. */
 static int compares_and_forks(const void *a, const void *b) {
@@ -576,6 +615,10 @@ static const struct hazard hazards[] = {
     HAZARD("libc_exit_handler_forks", exit_handler_forks, OK, "fork in an exit handler"),
     HAZARD("libc_cookie_forks", cookie_forks, OK,
            "fork in a fopencookie function, in fflush(NULL)"),
+    HAZARD("libc_flush_makes_thread", flush_waits, OK,
+           "a stream of fopencookie makes a thread while fflush(NULL) writes it"),
+    HAZARD_OF("libc_flush_waits", flush_waits, "of another", OK,
+              "fflush(NULL) waits for a stream whose holder makes a thread"),
     ROW(getpwnam, HANGS),
     ROW(getpwnam_r, RARELY),
     ROW(getpwuid, HANGS),

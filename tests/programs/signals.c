@@ -1338,10 +1338,16 @@ static int handler_forks(const void *arg) {
 
 static struct hz_event callbacks;
 
+/* Few at a time: where they come faster than they can fork, each makes the forks of all slower. */
 static void fork_in_callback(union sigval unused) {
+    enum { AT_ONCE = 4 };
+    static _Atomic int under_way;
     (void)unused;
-    handler_is.verdict |= hz_child(hz_nothing, NULL);
-    hz_post(&callbacks);
+    if (under_way++ < AT_ONCE) {
+        handler_is.verdict |= hz_child(hz_nothing, NULL);
+        hz_post(&callbacks);
+    }
+    under_way--;
 }
 
 /* glibc makes a thread for each of a timer's callbacks, past pthread_create: for all that anybody knows, the program has

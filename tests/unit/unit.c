@@ -1,7 +1,6 @@
 /* Unit tests of the parts, linked into one program with the shim's own objects. */
 #include <check.h>
 #include <errno.h>
-#include <link.h>
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
@@ -411,7 +410,7 @@ START_TEST(a_waiter_that_wakes_up_while_the_world_is_stopped_goes_on_waiting) {
     while (sleeper == NULL || fs_load(&sleeper->wait_count) == 0 || fs_load(&sleeper->depth) != 0) {
         sched_yield();
     }
-    ck_assert(fs_world_stop(fs_current(), false));
+    ck_assert(fs_world_stop(fs_current(), 0));
     pthread_mutex_lock(&sleepers_mutex); /* once it is inside the wait */
     sleeper_wakes = true;
     pthread_cond_signal(&sleepers_cond);
@@ -815,7 +814,7 @@ START_TEST(a_thread_may_sleep_in_a_handler_at_every_instruction) {
             continue;
         }
         if (fs_mutex_owner(&stepper.mutex) != sleeps->owner_id) {
-            ck_assert(fs_world_stop(fs_current(), false));
+            ck_assert(fs_world_stop(fs_current(), 0));
             ck_assert_uint_eq(fs_fork_page.report.attempts, 1);
             ck_assert_uint_eq(fs_fork_page.report.holding, 0);
             fs_world_start();
@@ -897,32 +896,35 @@ START_TEST(a_handler_may_fork_at_every_instruction_of_a_fork) {
 }
 END_TEST
 
-static _Atomic bool callback_ended;
+static _Atomic bool written;
 
-static int sleep_in_callback(struct dl_phdr_info *module, size_t size, void *unused) {
-    (void)module, (void)size, (void)unused;
+static ssize_t sleep_and_write(void *unused, const char *text, size_t size) {
+    (void)unused, (void)text;
     sleep_there();
     pthread_mutex_lock(&handlers_mutex);
     pthread_mutex_unlock(&handlers_mutex);
-    callback_ended = true;
-    return 1;
+    written = true;
+    return (ssize_t)size;
 }
 
-static void *sleep_inside_libc(void *unused) {
-    dl_iterate_phdr(sleep_in_callback, NULL);
+static void *flush_all(void *unused) {
+    fflush(NULL);
     return unused;
 }
 
-/* fork() itself may need what it has there. */
-START_TEST(a_thread_inside_libc_goes_on_when_a_fork_has_given_up_on_it) {
+/* fork() waits for the lock that it has: so it does not wait with the world stopped, or if it does, the thread goes on. */
+START_TEST(a_fork_waits_for_who_has_a_lock_of_its_own) {
     be_alone(false);
     fs_config.deadline_ms = 20;
-    pthread_t thread = start_sleeper(sleep_inside_libc, NULL);
+    fputs("x", fopencookie(NULL, "w", (cookie_io_functions_t){.write = sleep_and_write}));
+    pthread_t thread = start_sleeper(flush_all, NULL);
     const struct fs_thread *sleeps = stepper.thread;
-    ck_assert(fs_world_stop(fs_current(), false));
+    ck_assert(!fs_world_stop(fs_current(), FS_YIELD_TO_STDIO));
+    ck_assert_uint_eq(fs_fork_page.stop, 0);
+    ck_assert(fs_world_stop(fs_current(), 0));
     ck_assert(sleeps->hopeless);
     ck_assert_int_eq(write(stepper.pipe[1], "", 1), 1);
-    while (!callback_ended) {
+    while (!written) {
         sched_yield();
     }
     ck_assert_uint_eq(sleeps->pass, 0); /* not that it has lost its patience */
@@ -1158,6 +1160,19 @@ START_TEST(shared_memory_is_told_from_private) {
 }
 END_TEST
 
+extern const struct fs_critical __start_fs_critical[], __stop_fs_critical[];
+
+START_TEST(names_of_libcs_calls_fit) {
+    for (const struct fs_critical *call = __start_fs_critical; call < __stop_fs_critical; call++) {
+        ck_assert_int_eq(call->name[sizeof call->name - 1], 0);
+        ck_assert_uint_lt(call->lock, FS_LOCK_COUNT);
+    }
+    for (size_t i = 0; i < FS_LOCK_COUNT; i++) {
+        ck_assert_int_eq(fs_libc_locks[i].kin[sizeof fs_libc_locks[i].kin - 1], 0);
+    }
+}
+END_TEST
+
 START_TEST(json_escapes_and_grows) {
     struct fs_json json = {0};
     fs_json_begin(&json, NULL, '{');
@@ -1277,7 +1292,7 @@ static Suite *suite(void) {
     tcase_add_loop_test(parts, a_handler_may_jump_out_at_every_instruction, 0, 2);
     tcase_add_test(parts, a_thread_may_sleep_in_a_handler_at_every_instruction);
     tcase_add_loop_test(parts, a_handler_may_fork_at_every_instruction_of_a_fork, 0, 2);
-    tcase_add_test(parts, a_thread_inside_libc_goes_on_when_a_fork_has_given_up_on_it);
+    tcase_add_test(parts, a_fork_waits_for_who_has_a_lock_of_its_own);
     tcase_add_test(parts, a_child_leaves_alone_what_lies_where_a_mutex_was);
     tcase_add_test(parts, a_mutex_given_back_by_another_and_taken_again_counts_once);
     tcase_add_test(parts, layouts_are_what_the_real_functions_make);
@@ -1288,6 +1303,7 @@ static Suite *suite(void) {
     tcase_add_test(parts, a_semaphore_is_a_lock_only_while_its_last_waiter_posts);
     tcase_add_test(parts, peek_does_not_crash);
     tcase_add_test(parts, shared_memory_is_told_from_private);
+    tcase_add_test(parts, names_of_libcs_calls_fit);
     tcase_add_test(parts, json_escapes_and_grows);
     tcase_add_test(parts, text_is_cut_and_never_overflows);
     tcase_add_test(parts, libc_is_opaque_and_the_heap_is_not);

@@ -121,7 +121,7 @@ static bool try_stop(struct fs_thread *self, unsigned yields) {
  * once it is through, if we hold nothing ourselves. And what fork() itself waits for, it does with the world running. */
 static void begin_in_turn(struct fs_thread *self, unsigned yields) {
     fs_sigset saved = take_turn(self);
-    for (int64_t until = 0; !try_stop(self, yields); yields = fs_now() < until ? yields : 0) {
+    for (int64_t until = 0; !try_stop(self, yields);) {
         until = until != 0 ? until : fs_now() + fs_config.deadline_ms * FS_MSEC;
         const struct fs_thread *holder = waiting_holder(self);
         give_turn(saved);
@@ -130,6 +130,8 @@ static void begin_in_turn(struct fs_thread *self, unsigned yields) {
         } else if ((yields & FS_YIELD_TO_STDIO) != 0) {
             await_stdio(self);
         }
+        bool again = fs_now() < until && fs_config.mode == FS_MODE_REPAIR; /* detect stops nobody */
+        yields = again ? yields : 0;
         saved = take_turn(self);
     }
     fs_update(&handed_on.saved, saved);

@@ -194,10 +194,15 @@ bool fs_is_inside(const struct fs_thread *thread, const struct fs_critical *call
     return false;
 }
 
-bool fs_takes_lock_of_fork(const struct fs_entry *entry) {
-    struct fs_entry copy = *entry;
-    return is_critical(&copy) &&
-           fs_libc_locks[((const struct fs_critical *)copy.object)->lock].freed;
+bool fs_has_lock_of_fork(const struct fs_thread *thread) {
+    for (uint32_t slot = fs_entry_count(thread); slot-- > 0;) {
+        struct fs_entry copy = thread->entries[slot];
+        const struct fs_critical *call = copy.object;
+        if (is_critical(&copy) && fs_libc_locks[call->lock].freed) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static bool is_idle(const struct fs_thread *thread, const struct fs_entry *entry) {

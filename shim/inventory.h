@@ -304,8 +304,8 @@ const void *fs_caller_of(const struct fs_thread *thread, const void *object);
 
 /* True if the thread is inside a critical call that takes the same lock. */
 bool fs_is_inside(const struct fs_thread *thread, const struct fs_critical *call);
-/* The entry is of a call under way that has a lock which fork() takes itself. */
-bool fs_takes_lock_of_fork(const struct fs_entry *entry);
+/* True if the thread is inside one that takes a lock which fork() takes, too. */
+bool fs_has_lock_of_fork(const struct fs_thread *thread);
 
 /* True if the thread holds or takes anything. It may be running: false means that there was a moment,
  * after the call began, in which it did not. */

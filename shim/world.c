@@ -169,20 +169,10 @@ static void stop_if_wanted(struct fs_thread *self) {
     passed(self);
 }
 
-/* It is inside a call of libc that has a lock which fork() takes, too. */
-static bool has_lock_of_fork(const struct fs_thread *thread) {
-    for (uint32_t slot = fs_entry_count(thread); slot-- > 0;) {
-        if (fs_takes_lock_of_fork(&thread->entries[slot])) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Nobody waits for a thread that was found hopeless: it must not go on before the fork. Unless that waits
  * for it: what it changes then may be torn in the child. */
 static bool is_frozen(const struct fs_thread *self) {
-    return fs_load(&self->hopeless) && !self->walks && !has_lock_of_fork(self);
+    return fs_load(&self->hopeless) && !self->walks && !fs_has_lock_of_fork(self);
 }
 
 /* The depth goes up, and then the orders are looked at: pairs with forget_verdicts(), close_gate() and
@@ -591,7 +581,7 @@ static struct census count_holders(const struct fs_thread *self) {
             thread->verdict = is_hopeless(thread, &wanted, self);
             changed |= thread->verdict;
             forkers += fs_load(&thread->wants_fork);
-            with_lock_of_fork += has_lock_of_fork(thread);
+            with_lock_of_fork += fs_has_lock_of_fork(thread);
             if (!thread->seen_waiting && waits_for_another(thread, &wanted)) {
                 thread->seen_waiting = true;
                 changed = true;
@@ -664,7 +654,7 @@ enum drained { DRAINED, DRAINED_LATE, GAVE_WAY };
 
 /* Not in a fork by a callback of such a call. */
 static bool yields_to_stdio(const struct fs_thread *self, unsigned yields) {
-    return (yields & FS_YIELD_TO_STDIO) != 0 && !has_lock_of_fork(self);
+    return (yields & FS_YIELD_TO_STDIO) != 0 && !fs_has_lock_of_fork(self);
 }
 
 static enum drained give_way(void) {
@@ -698,7 +688,7 @@ static enum drained drain_holders(const struct fs_thread *self, int64_t now, int
             if ((yields & FS_YIELD_TO_FORKS) != 0 && self->depth == 0 && census.forkers != 0) {
                 return give_way();
             }
-            waits_for_lock = yields_to_stdio(self, yields) && census.with_lock_of_fork != 0;
+            waits_for_lock = census.with_lock_of_fork != 0 && yields_to_stdio(self, yields);
             bool all_wait = chances >= CHANCES && census.busy == census.waiting;
             if ((census.busy == 0 || all_wait) && verdicts_hold(self) &&
                 (census.busy == 0 || give_up_on_waiters(self))) {
@@ -897,24 +887,25 @@ static bool stop_others(struct fs_thread *self, unsigned yields) {
 
 static bool anybody_has_lock_of_fork(const struct fs_thread *self) {
     FS_EACH_THREAD (thread) {
-        if (thread != self && fs_load(&thread->depth) != 0 && has_lock_of_fork(thread)) {
+        if (thread != self && fs_load(&thread->depth) != 0 && fs_has_lock_of_fork(thread)) {
             return true;
         }
     }
     return false;
 }
 
+static bool stop_or_yield(struct fs_thread *self, unsigned yields) {
+    if (fs_config.mode != FS_MODE_REPAIR) { /* nobody is stopped */
+        return !yields_to_stdio(self, yields) || !anybody_has_lock_of_fork(self);
+    }
+    return fs_thread_count() <= 1 || all_sleep(self) || stop_others(self, yields);
+}
+
 bool fs_world_stop(struct fs_thread *self, unsigned yields) {
     fs_fork_page.report = (struct fs_stop_report){0};
     fs_fork_page.stopper = self;
     fs_fork_page.report.foreign = fs_event_wanted() ? fs_foreign_threads(NULL, 0) : -1;
-    if (fs_thread_count() > 1 && fs_config.mode == FS_MODE_REPAIR && !all_sleep(self) &&
-        !stop_others(self, yields)) {
-        fs_fork_page.stopper = NULL;
-        return false;
-    }
-    if (fs_config.mode != FS_MODE_REPAIR && yields_to_stdio(self, yields) &&
-        anybody_has_lock_of_fork(self)) {
+    if (!stop_or_yield(self, yields)) {
         fs_fork_page.stopper = NULL;
         return false;
     }

@@ -1,5 +1,4 @@
 /* Calls that take a lock of libc's own, from critical.def. */
-#include "../loader.h"
 #include "hook.h"
 
 #include <stdarg.h>

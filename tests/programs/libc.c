@@ -500,9 +500,8 @@ static int flush_waits(const void *of_another) {
         hz_start(&holder, has_stream, stream);
         hz_await(&slow_begun, 1);
         hz_start(&flusher, flushes_all, NULL);
-        hz_sleep_us(
-            20 *
-            1000); /* mostly it waits then; whoever looks into /proc by stdio would wait for it */
+        /* Mostly it waits then. (Who looks into /proc by stdio would wait for it.) */
+        hz_sleep_us(20 * 1000);
     } else {
         inside_cookie = make_thread_late;
         hz_start(&flusher, flushes_all, NULL);

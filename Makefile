@@ -49,13 +49,13 @@ compiler:
 # A fork copies each mapping of a process, at 0.4 us, and of those that were written each page that was touched, at
 # 0.15 us. So there are three mappings: code with constants, data (with what is zero at first, and with what RELRO would
 # cut off), and the page that each fork writes. The data are three pages: constants have no pointers, which the loader
-# would write, and large buffers are mapped when they are needed. What a child writes, where nobody has vanished, is in one page.
+# would write, large buffers are mapped when they are needed, and shim/data.ld has no room lost between code and data, or
+# before the page with all that a child writes where nobody has vanished.
 $(LIBRARY): $(SHIM_OBJECTS) $(BUILD)/exports.map
 	@echo "  LD  $@"
 	@$(CC) $(CFLAGS) -r -nostdlib -o $(BUILD)/shim.o $(SHIM_OBJECTS)
-	@$(OBJCOPY) --rename-section .bss=.data.zero,alloc,load,data,contents \
-		--set-section-alignment fs_child_state=4096 $(BUILD)/shim.o
-	@$(CC) $(SHIM_LDFLAGS) -o $@ $(BUILD)/shim.o
+	@$(OBJCOPY) --rename-section .bss=.data.zero,alloc,load,data,contents $(BUILD)/shim.o
+	@$(CC) $(SHIM_LDFLAGS) -Wl,-T,shim/data.ld -o $@ $(BUILD)/shim.o
 
 $(BUILD)/shim/%.o: shim/%.c
 	@mkdir -p $(@D)

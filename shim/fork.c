@@ -13,7 +13,6 @@
 
 /* Alone in .bss (see the Makefile): anonymous memory, as MADV_WIPEONFORK needs it. */
 struct fs_fork_page fs_fork_page __attribute__((common, aligned(FS_FORK_PAGE_BYTES)));
-_Static_assert(sizeof fs_fork_page <= FS_FORK_PAGE_BYTES, "it is one page");
 
 /* What the child must know. The same from fork to fork, mostly. */
 static struct {

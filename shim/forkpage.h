@@ -24,7 +24,7 @@ struct fs_stop_report {
     int64_t ns;
 };
 
-enum { FS_FORK_PAGE_BYTES = 4096 };
+enum { FS_FORK_PAGE_BYTES = 4096, FS_CHUNK_BYTES = 4 * 4096 };
 extern FS_HIDDEN struct fs_fork_page {
     struct fs_stop_report report; /* of this stop, or of the last */
 
@@ -44,8 +44,14 @@ extern FS_HIDDEN struct fs_fork_page {
 
     struct fs_lock registry_lock; /* registry.c */
     struct fs_lock walk_lock;     /* safepoint.c */
+
+    /* Behind the page, and no longer left out: room for the first threads' records (registry.c). The kernel joins it to
+     * the memory behind, in place of one mapping more. */
+    _Alignas(FS_FORK_PAGE_BYTES) char first_chunk[FS_CHUNK_BYTES];
 } fs_fork_page;
 _Static_assert(__builtin_offsetof(struct fs_fork_page, stop) == FS_STOP_AT, "see registry.h");
+_Static_assert(__builtin_offsetof(struct fs_fork_page, first_chunk) == FS_FORK_PAGE_BYTES,
+               "it is one page");
 
 /* True if there is anything in the stop word. (gcc loads a volatile into a register first.) */
 static inline __attribute__((always_inline)) bool fs_stop_is_set(void) {

@@ -27,7 +27,7 @@ __thread struct fs_thread *fs_fast_self __attribute__((tls_model("initial-exec")
 /* The record was given back: the last of this thread's locks go unrecorded. */
 static __thread bool ended __attribute__((tls_model("initial-exec")));
 
-enum { CHUNK_RECORDS = 17, CHUNK_BYTES = 16 * 1024, CHUNKS_MAPPED = 4, REMEMBERED = 64 };
+enum { CHUNK_RECORDS = 17, CHUNKS_MAPPED = 4, REMEMBERED = 64 };
 
 /* Four pages, so that its records stand at places that are the same in every chunk (registry.h). */
 struct chunk {
@@ -35,7 +35,7 @@ struct chunk {
     uint32_t used;      /* records handed out so far; grows under the lock, read by walkers */
     struct fs_thread records[];
 };
-_Static_assert(offsetof(struct chunk, records[CHUNK_RECORDS]) == CHUNK_BYTES, "no room is lost");
+_Static_assert(offsetof(struct chunk, records[CHUNK_RECORDS]) == FS_CHUNK_BYTES, "no room is lost");
 
 /* The first one has room for the thread that there is at first: a program without others has no mapping more
  * for a fork to copy. */
@@ -50,7 +50,7 @@ __attribute__((used)) static const void *const room_before_got[8] = {room_before
 static struct {
     struct chunk *chunks; /* newest first; published with release, walked without the lock */
     struct fs_thread *free;
-    char *unused; /* chunks that are mapped, and their end */
+    char *unused; /* room for chunks, and its end */
     char *unused_end;
     uint32_t generation; /* of this process; changes only in the child, where nobody else runs */
     uint32_t count;      /* live records */
@@ -59,7 +59,10 @@ static struct {
     int pid;
     int survivors[REMEMBERED]; /* owner_id, in each generation, of the thread that forked the next
                                 */
-} registry FS_CHILD_STATE = {.chunks = (struct chunk *)first_bytes, .generation = 1};
+} registry FS_CHILD_STATE = {.chunks = (struct chunk *)first_bytes,
+                             .unused = fs_fork_page.first_chunk,
+                             .unused_end = fs_fork_page.first_chunk + FS_CHUNK_BYTES,
+                             .generation = 1};
 
 /* Its destructor notes that a thread ends. The program may have all PTHREAD_KEYS_MAX for itself: the last
  * one that it asks for is this. Whoever sets a value holds the registry's lock: the key may not change hands
@@ -83,21 +86,14 @@ static struct {
 
 /* --- records --------------------------------------------------------------------------------- */
 
-/* Several at once, for a fork copies each mapping. Aligned to the size of a chunk, so that a record's address
- * tells its chunk, but for the first one. */
+/* Several at once, for a fork copies each mapping. */
 static void map_chunks(void) {
-    const size_t bytes = (size_t)CHUNKS_MAPPED * CHUNK_BYTES;
-    char *memory = fs_map(bytes + CHUNK_BYTES);
-    if (memory == NULL) {
-        return;
+    const size_t bytes = (size_t)CHUNKS_MAPPED * FS_CHUNK_BYTES;
+    char *memory = fs_map(bytes);
+    if (memory != NULL) {
+        registry.unused = memory;
+        registry.unused_end = memory + bytes;
     }
-    size_t before = -(uintptr_t)memory % CHUNK_BYTES;
-    if (before != 0) {
-        fs_unmap(memory, before);
-    }
-    fs_unmap(memory + before + bytes, CHUNK_BYTES - before);
-    registry.unused = memory + before;
-    registry.unused_end = registry.unused + bytes;
 }
 
 static struct chunk *take_chunk(void) {
@@ -108,14 +104,25 @@ static struct chunk *take_chunk(void) {
         return NULL;
     }
     struct chunk *chunk = (struct chunk *)registry.unused;
-    registry.unused += CHUNK_BYTES;
+    registry.unused += FS_CHUNK_BYTES;
     return chunk;
 }
 
-static const struct chunk *chunk_of(const struct fs_thread *record) {
+/* Its number in its chunk. No two of a chunk stand at the same line of their pages: number n stands at 1 + 15 n
+ * (mod 64), and 15 * 47 is 1. */
+static size_t index_of(const struct fs_thread *record) {
+    enum { PAGE_LINES = 64, INVERSE = 47 };
+    _Static_assert(FS_RECORD_BYTES / FS_LINE_BYTES * INVERSE % PAGE_LINES == 1 &&
+                       offsetof(struct chunk, records) == FS_LINE_BYTES,
+                   "they stand so");
     return record == first->records
-               ? first
-               : (const struct chunk *)((uintptr_t)record & ~(uintptr_t)(CHUNK_BYTES - 1));
+               ? 0
+               : ((uintptr_t)record / FS_LINE_BYTES - 1) * INVERSE % PAGE_LINES;
+}
+
+static const struct chunk *chunk_of(const struct fs_thread *record) {
+    return (const struct chunk *)((const char *)(record - index_of(record)) -
+                                  offsetof(struct chunk, records));
 }
 
 static struct fs_thread *take_record(void) {
@@ -390,7 +397,7 @@ void fs_registry_init(void) {
 
 static struct fs_thread *next_record(const struct fs_thread *after) {
     const struct chunk *chunk = after == NULL ? fs_load_acquire(&registry.chunks) : chunk_of(after);
-    size_t index = after == NULL ? 0 : (size_t)(after - chunk->records) + 1;
+    size_t index = after == NULL ? 0 : index_of(after) + 1;
     for (; chunk != NULL; chunk = chunk->next, index = 0) {
         if (index < fs_load_acquire(&chunk->used)) {
             return (struct fs_thread *)&chunk->records[index];
@@ -432,7 +439,7 @@ struct fs_thread *fs_thread_by_owner_id(int owner_id) {
 void fs_registry_inspect(struct fs_registry_shape *shape) {
     *shape = (struct fs_registry_shape){.chunks = &registry.chunks,
                                         .generation = &registry.generation,
-                                        .chunk_bytes = CHUNK_BYTES,
+                                        .chunk_bytes = FS_CHUNK_BYTES,
                                         .chunk_next = offsetof(struct chunk, next),
                                         .chunk_used = offsetof(struct chunk, used),
                                         .chunk_records = offsetof(struct chunk, records)};

@@ -239,10 +239,9 @@ bool fs_was_survivor(int owner_id, uint32_t generation);
 struct fs_registry_shape {
     const void *chunks; /* the address of the pointer to the newest chunk; that is NULL at first */
     const uint32_t *generation;
-    uint32_t
-        chunk_bytes; /* of a chunk, and what its address is a multiple of; the oldest is smaller */
-    uint32_t chunk_next; /* offsets: of the pointer to the next older chunk */
-    uint32_t chunk_used; /* of the number of records in use, 32 bits */
+    uint32_t chunk_bytes; /* of a chunk; the oldest is smaller */
+    uint32_t chunk_next;  /* offsets: of the pointer to the next older chunk */
+    uint32_t chunk_used;  /* of the number of records in use, 32 bits */
     uint32_t chunk_records;
 };
 void fs_registry_inspect(struct fs_registry_shape *shape);

@@ -82,7 +82,7 @@ static bool stopper_is_stuck(void) {
         return false;
     }
     uintptr_t futex = fs_task_futex(stopper->tid);
-    return futex != 0 && futex - (uintptr_t)&fs_fork_page >= sizeof fs_fork_page;
+    return futex != 0 && futex - (uintptr_t)&fs_fork_page >= FS_FORK_PAGE_BYTES;
 }
 
 /* The gate is open. The forking thread has other things to do than to wake them all: it wakes one, and each wakes two

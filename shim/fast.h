@@ -216,6 +216,15 @@ static inline bool fs_fast_nobody_waits(const pthread_cond_t *cond) {
 
 /* --- the record ------------------------------------------------------------------------------ */
 
+/* An atomic instruction waits for each store before it. So what a place says already, since it was last used for the
+ * same lock, is not stored again: to look costs less. Where no such instruction follows, a store does. */
+#define FS_FAST_NOTE(place, value, atomic)                                                         \
+    do {                                                                                           \
+        if (!(atomic) || (place) != (value)) {                                                     \
+            fs_store(&(place), value);                                                             \
+        }                                                                                          \
+    } while (0)
+
 /* fs_enter_as() where there is room and no fork under way: the new entry. NULL: the depth is as it was.
  * The entry is filled before the depth goes up, its phase first: a signal handler that locks in between uses the
  * same place, and leaves another phase there. That is looked at before the stop word is: whatever a fork makes of
@@ -226,9 +235,9 @@ static inline struct fs_entry *fs_fast_enter(struct fs_thread *self, uint32_t sl
     struct fs_entry *entry = &self->entries[slot];
     fs_store(&entry->what, FS_WHAT(kind, phase));
     fs_compiler_barrier();
-    fs_store_frame(&entry->frame);
-    entry->object = object;
-    entry->caller = caller;
+    FS_FAST_NOTE(entry->frame, fs_frame(), true);
+    FS_FAST_NOTE(entry->object, object, true);
+    FS_FAST_NOTE(entry->caller, caller, true);
     fs_compiler_barrier();
     fs_store(&self->depth, slot + 1);
     fs_compiler_barrier();
@@ -351,15 +360,16 @@ static inline __attribute__((always_inline)) bool fs_fast_alone(struct fs_thread
 /* A mutex names its holder. So the entry of a simple one says "held" from before it is taken until after it is given
  * back, and the mutex itself whether that is so by now (fs_entry_phase()): that saves two marks, and the frame. As
  * with the others the stop word is looked at before it is taken.
- * The object is stored first: a signal handler that locks before the depth is up uses the same place, and leaves
+ * The object comes first: a signal handler that locks before the depth is up uses the same place, and leaves
  * there either another object, or the same entry. */
-static inline struct fs_entry *fs_fast_mutex_enter(struct fs_thread *self, uint32_t slot,
-                                                   pthread_mutex_t *mutex, const void *caller) {
+static inline __attribute__((always_inline)) struct fs_entry *
+fs_fast_mutex_enter(struct fs_thread *self, uint32_t slot, pthread_mutex_t *mutex,
+                    const void *caller, bool atomic) {
     struct fs_entry *entry = &self->entries[slot];
-    fs_store(&entry->object, (void *)mutex);
+    FS_FAST_NOTE(entry->object, (void *)mutex, atomic);
     fs_compiler_barrier();
-    entry->caller = caller;
-    fs_store(&entry->what, FS_WHAT(FS_KIND_MUTEX, FS_HELD));
+    FS_FAST_NOTE(entry->caller, caller, atomic);
+    FS_FAST_NOTE(entry->what, FS_WHAT(FS_KIND_MUTEX, FS_HELD), atomic);
     fs_compiler_barrier();
     fs_store(&self->depth, slot + 1);
     fs_compiler_barrier();
@@ -370,8 +380,8 @@ static inline struct fs_entry *fs_fast_mutex_enter(struct fs_thread *self, uint3
     return entry;
 }
 
-#define FS_FAST_MUTEX_TAKE_AT(mutex, take, round)                                                  \
-    struct fs_entry *entry = fs_fast_mutex_enter(self, slot, mutex, FS_CALLER());                  \
+#define FS_FAST_MUTEX_TAKE_AT(mutex, atomic, take, round)                                          \
+    struct fs_entry *entry = fs_fast_mutex_enter(self, slot, mutex, FS_CALLER(), atomic);          \
     if (fs_unlikely(entry == NULL)) {                                                              \
         return round(mutex, FS_CALLER());                                                          \
     }                                                                                              \
@@ -390,10 +400,10 @@ static inline struct fs_entry *fs_fast_mutex_enter(struct fs_thread *self, uint3
         if (!fs_fast_alone(self, slot)) {                                                          \
             return round(mutex, FS_CALLER());                                                      \
         }                                                                                          \
-        FS_FAST_MUTEX_TAKE_AT(mutex, fs_fast_mutex_take_alone(mutex, kind, self->owner_id),        \
+        FS_FAST_MUTEX_TAKE_AT(mutex, false, fs_fast_mutex_take_alone(mutex, kind, self->owner_id), \
                               round);                                                              \
     }                                                                                              \
-    FS_FAST_MUTEX_TAKE_AT(mutex, fs_fast_mutex_take(mutex, kind, self->owner_id), round)
+    FS_FAST_MUTEX_TAKE_AT(mutex, true, fs_fast_mutex_take(mutex, kind, self->owner_id), round)
 
 #define FS_FAST_MUTEX_GIVE_KIND(mutex, kind, round)                                                \
     struct fs_thread *self = fs_fast_self;                                                         \

@@ -190,6 +190,10 @@ static inline bool fs_fast_sem_becomes(sem_t *sem, uint64_t *from, uint64_t to, 
                                                  to, false, order, __ATOMIC_RELAXED));
 }
 
+static inline uint32_t fs_fast_sem_value(const sem_t *sem) {
+    return (uint32_t)fs_load(&((const struct fs_sem *)sem)->value_and_waiters);
+}
+
 /* As sem_wait() where the value is not 0 (nptl/sem_waitcommon.c): mostly it is 1, and nobody waits. */
 static inline bool fs_fast_sem_take(sem_t *sem, int owner_id) {
     uint64_t now = 1;

@@ -484,6 +484,53 @@ START_TEST(the_fast_ways_are_on_and_leave_what_glibc_leaves) {
 }
 END_TEST
 
+static __attribute__((noinline)) struct fs_entry read_lock_deep_down(pthread_rwlock_t *rwlock) {
+    char room[512];
+    __asm__ volatile("" : : "r"(room) : "memory");
+    pthread_rwlock_rdlock(rwlock);
+    struct fs_entry entry = fs_current()->entries[0];
+    pthread_rwlock_unlock(rwlock);
+    return entry;
+}
+
+/* What it says already is not stored again, what was said of another lock or another call is. (Check's assertions lock,
+ * too: they come last.) */
+START_TEST(a_place_says_what_it_was_last_taken_for) {
+    static pthread_mutex_t mutexes[2] = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER};
+    pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
+    const struct fs_thread *self = fs_current();
+    be_alone(_i == 1);
+    struct fs_entry mutex[4], read[2];
+    for (int i = 0; i < 2; i++) {
+        pthread_mutex_lock(&mutexes[i]);
+        mutex[i] = self->entries[0];
+        pthread_mutex_unlock(&mutexes[i]);
+    }
+    pthread_mutex_lock(&mutexes[1]);
+    mutex[2] = self->entries[0];
+    pthread_mutex_unlock(&mutexes[1]);
+    read[0] = read_lock_deep_down(&rwlock);
+    pthread_rwlock_rdlock(&rwlock);
+    read[1] = self->entries[0];
+    pthread_rwlock_unlock(&rwlock);
+    pthread_mutex_lock(&mutexes[1]);
+    mutex[3] = self->entries[0];
+    pthread_mutex_unlock(&mutexes[1]);
+    for (int i = 0; i < 4; i++) {
+        ck_assert_ptr_eq(mutex[i].object, &mutexes[i > 0]);
+        ck_assert_uint_eq(mutex[i].what, FS_WHAT(FS_KIND_MUTEX, FS_HELD));
+    }
+    ck_assert_ptr_ne(mutex[1].caller, mutex[2].caller);
+    ck_assert_ptr_ne(mutex[2].caller, mutex[3].caller);
+    for (int i = 0; i < 2; i++) {
+        ck_assert_ptr_eq(read[i].object, &rwlock);
+        ck_assert_uint_eq(read[i].what, FS_WHAT(FS_KIND_RWLOCK_READ, FS_HELD));
+    }
+    ck_assert_ptr_ne(read[0].caller, read[1].caller);
+    ck_assert_uint_lt(read[0].frame + 512, read[1].frame);
+}
+END_TEST
+
 START_TEST(a_rwlock_taken_and_given_back_in_any_order_is_as_glibc_leaves_it) {
     static int (*const calls[])(pthread_rwlock_t *) = {pthread_rwlock_rdlock, pthread_rwlock_wrlock,
                                                        pthread_rwlock_tryrdlock,
@@ -642,10 +689,14 @@ START_TEST(a_handler_may_lock_and_release_at_every_instruction) {
     }
     int at = 1;
     for (bool more = true; more; at++) {
-        more = stepped(pair->take, pair->lock, at, lock_and_unlock);
-        ck_assert(holds_it_alone(self, pair->lock));
-        more |= stepped(pair->give, pair->lock, at, lock_and_unlock);
-        ck_assert_uint_eq(self->depth, 0);
+        more = false;
+        for (int again = 0; again < 2;
+             again++) { /* then its place says already what it is to say */
+            more |= stepped(pair->take, pair->lock, at, lock_and_unlock);
+            ck_assert(holds_it_alone(self, pair->lock));
+            more |= stepped(pair->give, pair->lock, at, lock_and_unlock);
+            ck_assert_uint_eq(self->depth, 0);
+        }
 
         pthread_mutex_lock(&outer_mutex);
         bool released = stepped(pair->take, pair->lock, at, release_outer);
@@ -1282,6 +1333,7 @@ static Suite *suite(void) {
     tcase_add_test(parts, a_waiter_that_wakes_up_while_the_world_is_stopped_goes_on_waiting);
     tcase_add_test(parts, a_thread_that_always_holds_something_is_always_busy);
     tcase_add_loop_test(parts, the_fast_ways_are_on_and_leave_what_glibc_leaves, 0, 2);
+    tcase_add_loop_test(parts, a_place_says_what_it_was_last_taken_for, 0, 2);
     tcase_add_test(parts, a_rwlock_taken_and_given_back_in_any_order_is_as_glibc_leaves_it);
     tcase_add_loop_test(parts, a_handler_may_lock_and_release_at_every_instruction, 0,
                         2 * FAST_PAIRS);

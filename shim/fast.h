@@ -27,7 +27,7 @@ void fs_fast_off(void);
 
 /* What glibc notes in a mutex that it has taken. */
 static inline void fs_fast_mutex_own(pthread_mutex_t *mutex, unsigned kind, int owner_id) {
-    if (fs_unlikely(kind == PTHREAD_MUTEX_RECURSIVE_NP)) {
+    if (fs_likely(kind == PTHREAD_MUTEX_RECURSIVE_NP)) {
         mutex->__data.__count = 1;
     }
     fs_store(&mutex->__data.__owner, owner_id);
@@ -35,7 +35,7 @@ static inline void fs_fast_mutex_own(pthread_mutex_t *mutex, unsigned kind, int 
 }
 
 static inline void fs_fast_mutex_disown(pthread_mutex_t *mutex, unsigned kind) {
-    if (fs_unlikely(kind == PTHREAD_MUTEX_RECURSIVE_NP)) {
+    if (fs_likely(kind == PTHREAD_MUTEX_RECURSIVE_NP)) {
         mutex->__data.__count = 0;
     }
     fs_store(&mutex->__data.__owner, 0);
@@ -288,15 +288,6 @@ uint32_t fs_fast_mutex_waits(struct fs_thread *self, const pthread_mutex_t *mute
         FS_TAKE_AT(self, (void *)(uintptr_t)lock, slot, real(lock));                               \
     }
 
-/* The same of a mutex, whose entry does not say yet that it is being taken. */
-#define FS_MUTEX_WAY_ROUND(name, how, real)                                                        \
-    FS_WAY_FROM_THE_START(name, pthread_mutex_t, how, FS_KIND_MUTEX, real)                         \
-    static __attribute__((noinline)) int name##_at(struct fs_thread *self, pthread_mutex_t *mutex, \
-                                                   uint32_t slot) {                                \
-        slot = fs_fast_mutex_waits(self, mutex, slot, how);                                        \
-        FS_TAKE_AT(self, mutex, slot, real(mutex));                                                \
-    }
-
 /* The body of a hook that takes a lock. `known`: the fast way knows this one. `take`: true if it was
  * taken. `round`: a way round. */
 #define FS_FAST_TAKE(kind, how, lock, known, take, round)                                          \
@@ -384,30 +375,31 @@ fs_fast_mutex_enter(struct fs_thread *self, uint32_t slot, pthread_mutex_t *mute
     return entry;
 }
 
-#define FS_FAST_MUTEX_TAKE_AT(mutex, atomic, take, round)                                          \
-    struct fs_entry *entry = fs_fast_mutex_enter(self, slot, mutex, FS_CALLER(), atomic);          \
+#define FS_FAST_MUTEX_TAKE_AT(mutex, caller, atomic, take, round)                                  \
+    struct fs_entry *entry = fs_fast_mutex_enter(self, slot, mutex, caller, atomic);               \
     if (fs_unlikely(entry == NULL)) {                                                              \
-        return round(mutex, FS_CALLER());                                                          \
+        return round(mutex, caller);                                                               \
     }                                                                                              \
     if (fs_unlikely(!(take))) {                                                                    \
         return round##_at(self, mutex, slot);                                                      \
     }                                                                                              \
     if (fs_unlikely(entry->object != (mutex))) {                                                   \
-        return fs_fast_mutex_taken(self, mutex, FS_CALLER(), round);                               \
+        return fs_fast_mutex_taken(self, mutex, caller, round);                                    \
     }                                                                                              \
     return 0
 
-#define FS_FAST_MUTEX_TAKE_KIND(mutex, kind, round)                                                \
+#define FS_FAST_MUTEX_TAKE_KIND(mutex, kind, caller, round)                                        \
     struct fs_thread *self = fs_fast_self;                                                         \
     uint32_t slot = self->depth;                                                                   \
     if (fs_unlikely(slot >= self->mutex_room)) {                                                   \
         if (!fs_fast_alone(self, slot)) {                                                          \
-            return round(mutex, FS_CALLER());                                                      \
+            return round(mutex, caller);                                                           \
         }                                                                                          \
-        FS_FAST_MUTEX_TAKE_AT(mutex, false, fs_fast_mutex_take_alone(mutex, kind, self->owner_id), \
-                              round);                                                              \
+        FS_FAST_MUTEX_TAKE_AT(mutex, caller, false,                                                \
+                              fs_fast_mutex_take_alone(mutex, kind, self->owner_id), round);       \
     }                                                                                              \
-    FS_FAST_MUTEX_TAKE_AT(mutex, true, fs_fast_mutex_take(mutex, kind, self->owner_id), round)
+    FS_FAST_MUTEX_TAKE_AT(mutex, caller, true, fs_fast_mutex_take(mutex, kind, self->owner_id),    \
+                          round)
 
 #define FS_FAST_MUTEX_GIVE_KIND(mutex, kind, round)                                                \
     struct fs_thread *self = fs_fast_self;                                                         \
@@ -424,27 +416,63 @@ fs_fast_mutex_enter(struct fs_thread *self, uint32_t slot, pthread_mutex_t *mute
     FS_FAST_GIVE_AT(FS_KIND_MUTEX, mutex, fs_fast_mutex_give(mutex, kind),                         \
                     fs_fast_wake(self, mutex, depth - 1))
 
-/* Nearly every mutex is a plain one. */
+/* The ways round of a mutex, out of line: NAME() and NAME_at() as of other locks, but that the entry at `slot` does not
+ * say yet that it is being taken; NAME_any() still goes straight where it can: of any simple kind, alone or not. */
+#define FS_MUTEX_WAY_ROUND(name, how, real)                                                        \
+    FS_WAY_FROM_THE_START(name, pthread_mutex_t, how, FS_KIND_MUTEX, real)                         \
+    static __attribute__((noinline)) int name##_at(struct fs_thread *self, pthread_mutex_t *mutex, \
+                                                   uint32_t slot) {                                \
+        slot = fs_fast_mutex_waits(self, mutex, slot, how);                                        \
+        FS_TAKE_AT(self, mutex, slot, real(mutex));                                                \
+    }                                                                                              \
+    static __attribute__((noinline)) int name##_any(pthread_mutex_t *mutex, const void *caller) {  \
+        unsigned kind = fs_mutex_kind(mutex);                                                      \
+        if (!fs_mutex_simple(kind)) {                                                              \
+            return name(mutex, caller);                                                            \
+        }                                                                                          \
+        FS_FAST_MUTEX_TAKE_KIND(mutex, kind, caller, name);                                        \
+    }
+#define FS_MUTEX_WAY_BACK(name, real)                                                              \
+    static __attribute__((noinline)) int name(pthread_mutex_t *mutex) {                            \
+        FS_MUTEX_RELEASE(mutex, real(mutex));                                                      \
+    }                                                                                              \
+    static __attribute__((noinline)) int name##_any(pthread_mutex_t *mutex) {                      \
+        unsigned kind = fs_mutex_kind(mutex);                                                      \
+        if (!fs_mutex_simple(kind)) {                                                              \
+            return name(mutex);                                                                    \
+        }                                                                                          \
+        FS_FAST_MUTEX_GIVE_KIND(mutex, kind, name);                                                \
+    }
+
+/* The bodies of the hooks. Nearly every mutex is a plain one; of the others nothing is looked at that need not be, since
+ * a few instructions between two atomic ones may be a cycle. */
 #define FS_FAST_MUTEX_TAKE(mutex, round)                                                           \
     unsigned kind = (unsigned)mutex->__data.__kind;                                                \
-    if (fs_likely(kind == PTHREAD_MUTEX_TIMED_NP)) {                                               \
-        FS_FAST_MUTEX_TAKE_KIND(mutex, PTHREAD_MUTEX_TIMED_NP, round);                             \
+    if (fs_likely(fs_mutex_kind(mutex) == PTHREAD_MUTEX_TIMED_NP)) {                               \
+        FS_FAST_MUTEX_TAKE_KIND(mutex, PTHREAD_MUTEX_TIMED_NP, FS_CALLER(), round);                \
     }                                                                                              \
-    kind = fs_mutex_kind(mutex);                                                                   \
-    if (!fs_mutex_simple(kind)) {                                                                  \
-        return round(mutex, FS_CALLER());                                                          \
+    struct fs_thread *self = fs_fast_self;                                                         \
+    uint32_t slot = self->depth;                                                                   \
+    if (fs_unlikely(!fs_mutex_simple(kind) || slot >= self->mutex_room)) {                         \
+        return round##_any(mutex, FS_CALLER());                                                    \
     }                                                                                              \
-    FS_FAST_MUTEX_TAKE_KIND(mutex, kind, round)
+    FS_FAST_MUTEX_TAKE_AT(mutex, FS_CALLER(), true,                                                \
+                          fs_fast_mutex_take(mutex, kind, self->owner_id), round)
 
 #define FS_FAST_MUTEX_GIVE(mutex, round)                                                           \
     unsigned kind = (unsigned)mutex->__data.__kind;                                                \
-    if (fs_likely(kind == PTHREAD_MUTEX_TIMED_NP)) {                                               \
+    if (fs_likely(fs_mutex_kind(mutex) == PTHREAD_MUTEX_TIMED_NP)) {                               \
         FS_FAST_MUTEX_GIVE_KIND(mutex, PTHREAD_MUTEX_TIMED_NP, round);                             \
     }                                                                                              \
-    kind = fs_mutex_kind(mutex);                                                                   \
-    if (!fs_mutex_simple(kind)) {                                                                  \
-        return round(mutex);                                                                       \
+    struct fs_thread *self = fs_fast_self;                                                         \
+    uint32_t depth = self->depth;                                                                  \
+    struct fs_entry *entry = &self->entries[depth - 1];                                            \
+    if (fs_unlikely(!fs_mutex_simple(kind) || depth - 1 >= self->mutex_room ||                     \
+                    entry->object != (mutex) ||                                                    \
+                    !fs_fast_mutex_goes(mutex, kind, self->owner_id))) {                           \
+        return round##_any(mutex);                                                                 \
     }                                                                                              \
-    FS_FAST_MUTEX_GIVE_KIND(mutex, kind, round)
+    FS_FAST_GIVE_AT(FS_KIND_MUTEX, mutex, fs_fast_mutex_give(mutex, kind),                         \
+                    fs_fast_wake(self, mutex, depth - 1))
 
 #endif

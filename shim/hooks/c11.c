@@ -5,12 +5,10 @@
 /* (thrd_success is 0, and no other result is EOWNERDEAD.) */
 static int real_lock(pthread_mutex_t *inner) { return fs_real.mtx_lock((mtx_t *)inner); }
 static int real_try_lock(pthread_mutex_t *inner) { return fs_real.mtx_trylock((mtx_t *)inner); }
+static int real_unlock(pthread_mutex_t *inner) { return fs_real.mtx_unlock((mtx_t *)inner); }
 FS_MUTEX_WAY_ROUND(lock, FS_TAKING, real_lock)
 FS_MUTEX_WAY_ROUND(try_lock, FS_TRYING, real_try_lock)
-
-static __attribute__((noinline)) int unlock(pthread_mutex_t *inner) {
-    FS_MUTEX_RELEASE(inner, fs_real.mtx_unlock((mtx_t *)inner));
-}
+FS_MUTEX_WAY_BACK(unlock, real_unlock)
 
 FS_EXPORT int mtx_lock(mtx_t *mutex) {
     pthread_mutex_t *inner = (pthread_mutex_t *)mutex;

@@ -4,10 +4,7 @@
 
 FS_MUTEX_WAY_ROUND(lock, FS_TAKING, fs_real.pthread_mutex_lock)
 FS_MUTEX_WAY_ROUND(try_lock, FS_TRYING, fs_real.pthread_mutex_trylock)
-
-static __attribute__((noinline)) int unlock(pthread_mutex_t *mutex) {
-    FS_MUTEX_RELEASE(mutex, fs_real.pthread_mutex_unlock(mutex));
-}
+FS_MUTEX_WAY_BACK(unlock, fs_real.pthread_mutex_unlock)
 
 FS_EXPORT int pthread_mutex_lock(pthread_mutex_t *mutex) { FS_FAST_MUTEX_TAKE(mutex, lock); }
 

@@ -456,14 +456,15 @@ START_TEST(the_fast_ways_are_on_and_leave_what_glibc_leaves) {
     ck_assert(fs_fast_ways);
     ck_assert_uint_eq(self->room, self->capacity);
     static const int kinds[] = {PTHREAD_MUTEX_TIMED_NP, PTHREAD_MUTEX_RECURSIVE_NP,
-                                PTHREAD_MUTEX_ERRORCHECK_NP, PTHREAD_MUTEX_ADAPTIVE_NP};
+                                PTHREAD_MUTEX_ERRORCHECK_NP, PTHREAD_MUTEX_ADAPTIVE_NP,
+                                PTHREAD_MUTEX_TIMED_NP | FS_MUTEX_NO_ELISION};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         pthread_mutex_t ours = PTHREAD_MUTEX_INITIALIZER;
         ours.__data.__kind = kinds[i];
         pthread_mutex_t glibcs = ours;
         for (int depth = 0; depth < 3; depth++) { /* again: EDEADLK, recursion, or EBUSY */
-            bool would_block = depth > 0 && (kinds[i] == PTHREAD_MUTEX_TIMED_NP ||
-                                             kinds[i] == PTHREAD_MUTEX_ADAPTIVE_NP);
+            bool would_block = depth > 0 && kinds[i] != PTHREAD_MUTEX_RECURSIVE_NP &&
+                               kinds[i] != PTHREAD_MUTEX_ERRORCHECK_NP;
             int ours_says = would_block ? pthread_mutex_trylock(&ours) : pthread_mutex_lock(&ours);
             int glibc_says = would_block ? fs_real.pthread_mutex_trylock(&glibcs)
                                          : fs_real.pthread_mutex_lock(&glibcs);
@@ -634,6 +635,8 @@ static bool holds_it_alone(struct fs_thread *self, const void *object) {
 
 /* One of each kind that has a fast way. (C11's are mutexes.) */
 static pthread_mutex_t plain = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t never_elided = {
+    {.__kind = FS_MUTEX_NO_ELISION}}; /* PTHREAD_MUTEX_NORMAL, asked for */
 static pthread_mutex_t recursive = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
 static pthread_mutex_t errorcheck = PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;
 static pthread_rwlock_t a_rwlock = PTHREAD_RWLOCK_INITIALIZER;
@@ -645,6 +648,7 @@ static const struct fast_pair {
 } fast_pairs[] = {
     {&plain, pthread_mutex_lock_of, pthread_mutex_unlock_of},
     {&plain, pthread_mutex_trylock_of, pthread_mutex_unlock_of},
+    {&never_elided, pthread_mutex_lock_of, pthread_mutex_unlock_of},
     {&recursive, pthread_mutex_lock_of, pthread_mutex_unlock_of},
     {&errorcheck, pthread_mutex_lock_of, pthread_mutex_unlock_of},
     {&a_rwlock, pthread_rwlock_rdlock_of, pthread_rwlock_unlock_of},

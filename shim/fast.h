@@ -65,7 +65,7 @@ static inline bool fs_fast_mutex_take_alone(pthread_mutex_t *mutex, unsigned kin
 
 /* True if pthread_mutex_unlock() would set it free. */
 static inline bool fs_fast_mutex_goes(const pthread_mutex_t *mutex, unsigned kind, int owner_id) {
-    return fs_likely(kind == PTHREAD_MUTEX_TIMED_NP) ||
+    return kind == PTHREAD_MUTEX_TIMED_NP ||
            (fs_load(&mutex->__data.__owner) == owner_id &&
             (kind != PTHREAD_MUTEX_RECURSIVE_NP || mutex->__data.__count == 1));
 }
@@ -388,36 +388,38 @@ fs_fast_mutex_enter(struct fs_thread *self, uint32_t slot, pthread_mutex_t *mute
     }                                                                                              \
     return 0
 
-#define FS_FAST_MUTEX_TAKE_KIND(mutex, kind, caller, round)                                        \
+#define FS_FAST_MUTEX_TAKE_PLAIN(mutex, caller, round)                                             \
     struct fs_thread *self = fs_fast_self;                                                         \
     uint32_t slot = self->depth;                                                                   \
     if (fs_unlikely(slot >= self->mutex_room)) {                                                   \
         if (!fs_fast_alone(self, slot)) {                                                          \
             return round(mutex, caller);                                                           \
         }                                                                                          \
-        FS_FAST_MUTEX_TAKE_AT(mutex, caller, false,                                                \
-                              fs_fast_mutex_take_alone(mutex, kind, self->owner_id), round);       \
+        FS_FAST_MUTEX_TAKE_AT(                                                                     \
+            mutex, caller, false,                                                                  \
+            fs_fast_mutex_take_alone(mutex, PTHREAD_MUTEX_TIMED_NP, self->owner_id), round);       \
     }                                                                                              \
-    FS_FAST_MUTEX_TAKE_AT(mutex, caller, true, fs_fast_mutex_take(mutex, kind, self->owner_id),    \
+    FS_FAST_MUTEX_TAKE_AT(mutex, caller, true,                                                     \
+                          fs_fast_mutex_take(mutex, PTHREAD_MUTEX_TIMED_NP, self->owner_id),       \
                           round)
 
-#define FS_FAST_MUTEX_GIVE_KIND(mutex, kind, round)                                                \
+#define FS_FAST_MUTEX_GIVE_PLAIN(mutex, round)                                                     \
     struct fs_thread *self = fs_fast_self;                                                         \
     uint32_t depth = self->depth;                                                                  \
     struct fs_entry *entry = &self->entries[depth - 1];                                            \
     bool alone = fs_unlikely(depth - 1 >= self->mutex_room);                                       \
-    if (fs_unlikely((alone && !fs_fast_alone(self, depth - 1)) || entry->object != (mutex) ||      \
-                    !fs_fast_mutex_goes(mutex, kind, self->owner_id))) {                           \
+    if (fs_unlikely((alone && !fs_fast_alone(self, depth - 1)) || entry->object != (mutex))) {     \
         return round(mutex);                                                                       \
     }                                                                                              \
     if (alone) {                                                                                   \
-        FS_FAST_GIVE_AT(FS_KIND_MUTEX, mutex, fs_fast_mutex_give_alone(mutex, kind), 0);           \
+        FS_FAST_GIVE_AT(FS_KIND_MUTEX, mutex,                                                      \
+                        fs_fast_mutex_give_alone(mutex, PTHREAD_MUTEX_TIMED_NP), 0);               \
     }                                                                                              \
-    FS_FAST_GIVE_AT(FS_KIND_MUTEX, mutex, fs_fast_mutex_give(mutex, kind),                         \
+    FS_FAST_GIVE_AT(FS_KIND_MUTEX, mutex, fs_fast_mutex_give(mutex, PTHREAD_MUTEX_TIMED_NP),       \
                     fs_fast_wake(self, mutex, depth - 1))
 
 /* The ways round of a mutex, out of line: NAME() and NAME_at() as of other locks, but that the entry at `slot` does not
- * say yet that it is being taken; NAME_any() still goes straight where it can: of any simple kind, alone or not. */
+ * say yet that it is being taken; NAME_alone() still goes straight in a process's only thread, whatever simple kind. */
 #define FS_MUTEX_WAY_ROUND(name, how, real)                                                        \
     FS_WAY_FROM_THE_START(name, pthread_mutex_t, how, FS_KIND_MUTEX, real)                         \
     static __attribute__((noinline)) int name##_at(struct fs_thread *self, pthread_mutex_t *mutex, \
@@ -425,23 +427,31 @@ fs_fast_mutex_enter(struct fs_thread *self, uint32_t slot, pthread_mutex_t *mute
         slot = fs_fast_mutex_waits(self, mutex, slot, how);                                        \
         FS_TAKE_AT(self, mutex, slot, real(mutex));                                                \
     }                                                                                              \
-    static __attribute__((noinline)) int name##_any(pthread_mutex_t *mutex, const void *caller) {  \
-        unsigned kind = fs_mutex_kind(mutex);                                                      \
-        if (!fs_mutex_simple(kind)) {                                                              \
+    static                                                                                         \
+        __attribute__((noinline)) int name##_alone(pthread_mutex_t *mutex, const void *caller) {   \
+        unsigned kind = (unsigned)mutex->__data.__kind;                                            \
+        struct fs_thread *self = fs_fast_self;                                                     \
+        uint32_t slot = self->depth;                                                               \
+        if (!fs_mutex_simple(kind) || !fs_fast_alone(self, slot)) {                                \
             return name(mutex, caller);                                                            \
         }                                                                                          \
-        FS_FAST_MUTEX_TAKE_KIND(mutex, kind, caller, name);                                        \
+        FS_FAST_MUTEX_TAKE_AT(mutex, caller, false,                                                \
+                              fs_fast_mutex_take_alone(mutex, kind, self->owner_id), name);        \
     }
 #define FS_MUTEX_WAY_BACK(name, real)                                                              \
     static __attribute__((noinline)) int name(pthread_mutex_t *mutex) {                            \
         FS_MUTEX_RELEASE(mutex, real(mutex));                                                      \
     }                                                                                              \
-    static __attribute__((noinline)) int name##_any(pthread_mutex_t *mutex) {                      \
-        unsigned kind = fs_mutex_kind(mutex);                                                      \
-        if (!fs_mutex_simple(kind)) {                                                              \
+    static __attribute__((noinline)) int name##_alone(pthread_mutex_t *mutex) {                    \
+        unsigned kind = (unsigned)mutex->__data.__kind;                                            \
+        struct fs_thread *self = fs_fast_self;                                                     \
+        uint32_t depth = self->depth;                                                              \
+        struct fs_entry *entry = &self->entries[depth - 1];                                        \
+        if (!fs_mutex_simple(kind) || !fs_fast_alone(self, depth - 1) || entry->object != mutex || \
+            !fs_fast_mutex_goes(mutex, kind, self->owner_id)) {                                    \
             return name(mutex);                                                                    \
         }                                                                                          \
-        FS_FAST_MUTEX_GIVE_KIND(mutex, kind, name);                                                \
+        FS_FAST_GIVE_AT(FS_KIND_MUTEX, mutex, fs_fast_mutex_give_alone(mutex, kind), 0);           \
     }
 
 /* The bodies of the hooks. Nearly every mutex is a plain one; of the others nothing is looked at that need not be, since
@@ -449,12 +459,12 @@ fs_fast_mutex_enter(struct fs_thread *self, uint32_t slot, pthread_mutex_t *mute
 #define FS_FAST_MUTEX_TAKE(mutex, round)                                                           \
     unsigned kind = (unsigned)mutex->__data.__kind;                                                \
     if (fs_likely(fs_mutex_kind(mutex) == PTHREAD_MUTEX_TIMED_NP)) {                               \
-        FS_FAST_MUTEX_TAKE_KIND(mutex, PTHREAD_MUTEX_TIMED_NP, FS_CALLER(), round);                \
+        FS_FAST_MUTEX_TAKE_PLAIN(mutex, FS_CALLER(), round);                                       \
     }                                                                                              \
     struct fs_thread *self = fs_fast_self;                                                         \
     uint32_t slot = self->depth;                                                                   \
     if (fs_unlikely(!fs_mutex_simple(kind) || slot >= self->mutex_room)) {                         \
-        return round##_any(mutex, FS_CALLER());                                                    \
+        return round##_alone(mutex, FS_CALLER());                                                  \
     }                                                                                              \
     FS_FAST_MUTEX_TAKE_AT(mutex, FS_CALLER(), true,                                                \
                           fs_fast_mutex_take(mutex, kind, self->owner_id), round)
@@ -462,7 +472,7 @@ fs_fast_mutex_enter(struct fs_thread *self, uint32_t slot, pthread_mutex_t *mute
 #define FS_FAST_MUTEX_GIVE(mutex, round)                                                           \
     unsigned kind = (unsigned)mutex->__data.__kind;                                                \
     if (fs_likely(fs_mutex_kind(mutex) == PTHREAD_MUTEX_TIMED_NP)) {                               \
-        FS_FAST_MUTEX_GIVE_KIND(mutex, PTHREAD_MUTEX_TIMED_NP, round);                             \
+        FS_FAST_MUTEX_GIVE_PLAIN(mutex, round);                                                    \
     }                                                                                              \
     struct fs_thread *self = fs_fast_self;                                                         \
     uint32_t depth = self->depth;                                                                  \
@@ -470,7 +480,7 @@ fs_fast_mutex_enter(struct fs_thread *self, uint32_t slot, pthread_mutex_t *mute
     if (fs_unlikely(!fs_mutex_simple(kind) || depth - 1 >= self->mutex_room ||                     \
                     entry->object != (mutex) ||                                                    \
                     !fs_fast_mutex_goes(mutex, kind, self->owner_id))) {                           \
-        return round##_any(mutex);                                                                 \
+        return round##_alone(mutex);                                                               \
     }                                                                                              \
     FS_FAST_GIVE_AT(FS_KIND_MUTEX, mutex, fs_fast_mutex_give(mutex, kind),                         \
                     fs_fast_wake(self, mutex, depth - 1))

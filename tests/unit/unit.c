@@ -635,8 +635,8 @@ static bool holds_it_alone(struct fs_thread *self, const void *object) {
 
 /* One of each kind that has a fast way. (C11's are mutexes.) */
 static pthread_mutex_t plain = PTHREAD_MUTEX_INITIALIZER;
-static pthread_mutex_t never_elided = {
-    {.__kind = FS_MUTEX_NO_ELISION}}; /* PTHREAD_MUTEX_NORMAL, asked for */
+/* As PTHREAD_MUTEX_NORMAL makes it, where that is asked for. */
+static pthread_mutex_t never_elided = {{.__kind = FS_MUTEX_NO_ELISION}};
 static pthread_mutex_t recursive = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
 static pthread_mutex_t errorcheck = PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;
 static pthread_rwlock_t a_rwlock = PTHREAD_RWLOCK_INITIALIZER;
@@ -694,8 +694,8 @@ START_TEST(a_handler_may_lock_and_release_at_every_instruction) {
     int at = 1;
     for (bool more = true; more; at++) {
         more = false;
-        for (int again = 0; again < 2;
-             again++) { /* then its place says already what it is to say */
+        /* The second time its place says already what it is to say. */
+        for (int again = 0; again < 2; again++) {
             more |= stepped(pair->take, pair->lock, at, lock_and_unlock);
             ck_assert(holds_it_alone(self, pair->lock));
             more |= stepped(pair->give, pair->lock, at, lock_and_unlock);

@@ -336,6 +336,24 @@ uint32_t fs_fast_mutex_waits(struct fs_thread *self, const pthread_mutex_t *mute
     fs_store(&self->depth, depth - 1);                                                             \
     return 0
 
+/* The body of a function that passes through a section of libc which must not be cut by a fork, on behalf of `caller`.
+ * (All but the lock is looked up again: nothing else has to be saved.) */
+#define FS_FAST_PASS(kind, lock, caller, call, round)                                              \
+    uint32_t slot = fs_fast_self->depth;                                                           \
+    if (fs_unlikely(slot >= fs_fast_self->room ||                                                  \
+                    fs_fast_enter(fs_fast_self, slot, lock, kind, FS_TAKING, caller) == NULL)) {   \
+        return round(lock, caller);                                                                \
+    }                                                                                              \
+    __typeof__(call) passed = call;                                                                \
+    struct fs_thread *self = fs_fast_self;                                                         \
+    slot = self->depth - 1;                                                                        \
+    if (fs_unlikely(slot >= self->room || self->entries[slot].object != (lock))) {                 \
+        fs_leave(self, lock, slot);                                                                \
+        return passed;                                                                             \
+    }                                                                                              \
+    fs_store(&self->depth, slot);                                                                  \
+    return passed
+
 /* --- mutexes ---------------------------------------------------------------------------------- */
 
 /* While the process has one thread, glibc takes and gives back a mutex without atomic instructions, and so do we:

@@ -201,6 +201,23 @@ static int semaphores(const void *arg) {
     return forks_at_each_step(&kind);
 }
 
+/* Others are counted as waiters of the condition variable, and none has to be woken: the call takes the lock inside it
+ * all the same. */
+static pthread_cond_t cond = {.__data = {.__wrefs = 2 << 3}};
+
+static int signal_and_lock(void *mutex) {
+    HZ_IS(pthread_cond_signal(&cond), 0);
+    return pthread_mutex_lock(mutex);
+}
+
+static int signal_and_trylock(void *mutex) {
+    HZ_IS(pthread_cond_signal(&cond), 0);
+    return pthread_mutex_trylock(mutex);
+}
+
+static const struct kind signals = {signal_and_lock, pthread_mutex_unlock_of, signal_and_trylock,
+                                    &plain};
+
 static const struct hazard hazards[] = {
     HAZARD_PATIENT("steps_mutex", forks_at_each_step, MUTEX(lock, &plain), WRONG, "a plain mutex"),
     HAZARD_PATIENT("steps_trylock", forks_at_each_step, MUTEX(trylock, &plain), WRONG,
@@ -215,5 +232,7 @@ static const struct hazard hazards[] = {
                    "a rwlock, for writing"),
     HAZARD_PATIENT("steps_spin", spins, NULL, WRONG, "a spinlock"),
     HAZARD_PATIENT("steps_sem", semaphores, NULL, WRONG, "a semaphore that is used as a lock"),
+    HAZARD_PATIENT("steps_signal", forks_at_each_step, &signals, WRONG,
+                   "a condition variable's signal"),
 };
 HAZARD_MAIN(hazards)

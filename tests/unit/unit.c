@@ -787,6 +787,52 @@ START_TEST(a_handler_may_fork_at_every_instruction) {
 }
 END_TEST
 
+static void lock_outer(void) { pthread_mutex_lock(&outer_mutex); }
+static int pthread_cond_signal_of(void *cond) { return pthread_cond_signal(cond); }
+static int pthread_cond_broadcast_of(void *cond) { return pthread_cond_broadcast(cond); }
+
+/* Where somebody is counted as a waiter, so that glibc's function has to be called, but nobody is left to be woken. */
+START_TEST(a_handler_may_do_so_at_every_instruction_of_a_signal) {
+    struct fs_thread *self = fs_current();
+    int (*const wake)(void *) = _i == 0 ? pthread_cond_signal_of : pthread_cond_broadcast_of;
+    if (!prepare_steps(false)) {
+        return;
+    }
+    int at = 1, kept = 0;
+    for (bool more = true; more; at++) {
+        pthread_cond_t cond = {.__data = {.__wrefs = 1 << 3}};
+        stepped(wake, &cond, at, lock_and_unlock);
+        ck_assert_uint_eq(self->depth, 0);
+        stepped(wake, &cond, at, prune_there);
+        ck_assert(!step.lost);
+        ck_assert_uint_eq(self->depth, 0);
+
+        if (stepped(wake, &cond, at, lock_outer)) { /* and keeps it */
+            kept += holds_it_alone(self, &outer_mutex);
+            ck_assert_int_eq(pthread_mutex_unlock(&outer_mutex), 0);
+        }
+        ck_assert_uint_eq(self->depth, 0);
+        pthread_mutex_lock(&outer_mutex);
+        if (!stepped(wake, &cond, at, release_outer)) {
+            pthread_mutex_unlock(&outer_mutex);
+        }
+        fs_prune(self, fs_frame());
+        ck_assert_uint_eq(self->depth, 0);
+
+        stepped(wake, &cond, at, fork_there);
+        ck_assert_uint_eq(self->depth, 0);
+        if (step.in_child) {
+            _exit(wake(&cond));
+        }
+        more = stepped(wake, &cond, at, jump_out); /* maybe with the lock inside it */
+        fs_prune(self, fs_frame());
+        ck_assert_uint_eq(self->depth, 0);
+    }
+    ck_assert_int_gt(at, 100);
+    ck_assert_int_gt(kept, 3 * at / 4); /* lost while the depth is on its way up or down */
+}
+END_TEST
+
 /* What the lock itself is left like is the program's affair. */
 START_TEST(a_handler_may_jump_out_at_every_instruction) {
     struct fs_thread *self = fs_current();
@@ -1345,6 +1391,7 @@ static Suite *suite(void) {
                         2 * FAST_PAIRS);
     tcase_add_loop_test(parts, a_handler_may_try_the_same_mutex_in_vain, 0, 2);
     tcase_add_loop_test(parts, a_handler_may_fork_at_every_instruction, 0, 2 * FAST_PAIRS);
+    tcase_add_loop_test(parts, a_handler_may_do_so_at_every_instruction_of_a_signal, 0, 2);
     tcase_add_loop_test(parts, a_handler_may_jump_out_at_every_instruction, 0, 2);
     tcase_add_test(parts, a_thread_may_sleep_in_a_handler_at_every_instruction);
     tcase_add_loop_test(parts, a_handler_may_fork_at_every_instruction_of_a_fork, 0, 2);

@@ -116,11 +116,11 @@ $(TESTS)/bench: tests/bench/bench.cpp
 	@echo "  CXX $<"
 	@$(CXX) $(TEST_CXXFLAGS) -o $@ $<
 
-$(TESTS)/unit: tests/unit/unit.c tests/programs/calls.h $(SHIM_OBJECTS)
+$(TESTS)/unit: $(wildcard tests/unit/*.c) $(wildcard tests/unit/*.h) tests/programs/calls.h $(SHIM_OBJECTS)
 	@mkdir -p $(@D)
 	@echo "  CC  $<"
 	@$(CC) $(TEST_CFLAGS) -Wno-conversion -D_GNU_SOURCE -ftls-model=initial-exec -fno-strict-aliasing \
-		-o $@ $< $(SHIM_OBJECTS) $$(pkg-config --cflags --libs check)
+		-o $@ $(filter %.c,$^) $(SHIM_OBJECTS) $$(pkg-config --cflags --libs check)
 
 define simple_program
 $(TESTS)/$(1): $(2) $(wildcard tests/stress/*.h tests/surroundings/*.h)

@@ -78,11 +78,20 @@ static bool probe_spin(void) {
     return good && ours == glibcs;
 }
 
+/* True if signals find nobody to wake, and change nothing. */
+static bool probe_signals(pthread_cond_t *cond) {
+    pthread_cond_t before = *cond;
+    return fs_real.pthread_cond_signal(cond) == 0 && fs_real.pthread_cond_broadcast(cond) == 0 &&
+           memcmp(cond, &before, sizeof before) == 0;
+}
+
 static bool probe_cond(void) {
     pthread_cond_t fresh = PTHREAD_COND_INITIALIZER;
-    pthread_cond_t cond = fresh;
-    return fs_real.pthread_cond_signal(&cond) == 0 && fs_real.pthread_cond_broadcast(&cond) == 0 &&
-           memcmp(&cond, &fresh, sizeof cond) == 0;
+    /* As with a waiter that has just come, and does not sleep yet. */
+    pthread_cond_t waited = {.__data = {.__wseq.__value64 = 1 << 1, .__wrefs = 1 << 3}};
+    bool good = probe_signals(&fresh) && !fs_fast_all_are_woken(&waited);
+    fs_real.pthread_cond_signal(&waited);
+    return good && fs_fast_all_are_woken(&waited) && probe_signals(&waited);
 }
 
 static bool probe_sem(void) {

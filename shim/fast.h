@@ -212,10 +212,22 @@ static inline bool fs_fast_sem_give(sem_t *sem) {
     return fs_fast_sem_becomes(sem, &now, 1, __ATOMIC_RELEASE);
 }
 
+/* True if each waiter that a condition variable counts has been signalled, and is on its way out. What says so changes
+ * only while somebody has the lock inside it; but for the sequence, where waiters add themselves, and which does not
+ * come back to a value: its lowest bit changes as the groups change roles, and that takes new waiters each time. So
+ * where it is the same before and after, and the lock was free twice in between, all was so at one moment. */
+static inline bool fs_fast_all_are_woken(const pthread_cond_t *cond) {
+    unsigned long long sequence = fs_load_acquire(&cond->__data.__wseq.__value64);
+    struct fs_cond_groups groups = fs_cond_groups(cond, sequence);
+    return !groups.locked && groups.left == 0 && groups.fresh == 0 && !fs_cond_locked(cond) &&
+           fs_load(&cond->__data.__wseq.__value64) == sequence;
+}
+
 /* True if pthread_cond_signal() and pthread_cond_broadcast() would find nobody to wake, and do nothing
  * (nptl/pthread_cond_signal.c: references are counted above three bits). */
 static inline bool fs_fast_nobody_waits(const pthread_cond_t *cond) {
-    return fs_likely(fs_load(&fs_fast_ways)) && fs_load(&cond->__data.__wrefs) >> 3 == 0;
+    return fs_likely(fs_load(&fs_fast_ways)) &&
+           (fs_load(&cond->__data.__wrefs) >> 3 == 0 || fs_fast_all_are_woken(cond));
 }
 
 /* --- the record ------------------------------------------------------------------------------ */
@@ -335,24 +347,6 @@ uint32_t fs_fast_mutex_waits(struct fs_thread *self, const pthread_mutex_t *mute
     }                                                                                              \
     fs_store(&self->depth, depth - 1);                                                             \
     return 0
-
-/* The body of a function that passes through a section of libc which must not be cut by a fork, on behalf of `caller`.
- * (All but the lock is looked up again: nothing else has to be saved.) */
-#define FS_FAST_PASS(kind, lock, caller, call, round)                                              \
-    uint32_t slot = fs_fast_self->depth;                                                           \
-    if (fs_unlikely(slot >= fs_fast_self->room ||                                                  \
-                    fs_fast_enter(fs_fast_self, slot, lock, kind, FS_TAKING, caller) == NULL)) {   \
-        return round(lock, caller);                                                                \
-    }                                                                                              \
-    __typeof__(call) passed = call;                                                                \
-    struct fs_thread *self = fs_fast_self;                                                         \
-    slot = self->depth - 1;                                                                        \
-    if (fs_unlikely(slot >= self->room || self->entries[slot].object != (lock))) {                 \
-        fs_leave(self, lock, slot);                                                                \
-        return passed;                                                                             \
-    }                                                                                              \
-    fs_store(&self->depth, slot);                                                                  \
-    return passed
 
 /* --- mutexes ---------------------------------------------------------------------------------- */
 

@@ -206,17 +206,12 @@ bool fs_cond_has_waiters(const pthread_cond_t *cond) {
 /* What nptl/pthread_cond_common.c, __condvar_quiesce_and_switch_g1, waits for: the old group's
  * members, once all of them were woken, and only if there are new waiters to switch to. */
 bool fs_cond_signal_blocks(const pthread_cond_t *cond, bool broadcast) {
-    enum { LOCKED = 3 };
-    if ((cond->__data.__g1_orig_size & LOCKED) != 0) {
+    struct fs_cond_groups groups = fs_cond_groups(cond, cond->__data.__wseq.__value64);
+    if (groups.locked) {
         return true; /* somebody vanished in the middle */
     }
-    unsigned long long sequence = cond->__data.__wseq.__value64;
-    unsigned old = (sequence & 1) ^ 1;
-    unsigned start = (unsigned)(cond->__data.__g1_start.__value64 >> 1);
-    unsigned size = cond->__data.__g1_orig_size >> 2;
-    unsigned fresh = (unsigned)(sequence >> 1) - start - size + cond->__data.__g_size[old ^ 1];
-    return (broadcast || cond->__data.__g_size[old] == 0) && fresh != 0 &&
-           cond->__data.__g_refs[old] >> 1 != 0;
+    return (broadcast || groups.left == 0) && groups.fresh != 0 &&
+           cond->__data.__g_refs[groups.signalled] >> 1 != 0;
 }
 
 bool fs_barrier_has_waiters(const pthread_barrier_t *barrier) {

@@ -61,6 +61,31 @@ enum fs_sem_nature {
     FS_SEM_COUNTER,  /* posted by somebody else: no lock, for good */
 };
 
+/* What a signal finds in a condition variable: nptl/pthread_cond_common.c, __condvar_quiesce_and_switch_g1. */
+struct fs_cond_groups {
+    bool locked;        /* by somebody who signals, or gives up waiting */
+    unsigned signalled; /* index of the group that signals go to */
+    unsigned left;      /* its members that wait for one */
+    unsigned fresh;     /* those who have come since */
+};
+
+static inline bool fs_cond_locked(const pthread_cond_t *cond) {
+    return (fs_load_acquire(&cond->__data.__g1_orig_size) & 3) != 0;
+}
+
+/* `sequence`: its __wseq. Reads the lock first, which shares a word with the size of the group. */
+static inline struct fs_cond_groups fs_cond_groups(const pthread_cond_t *cond,
+                                                   unsigned long long sequence) {
+    const struct __pthread_cond_s *inside = &cond->__data;
+    unsigned size = fs_load_acquire(&inside->__g1_orig_size);
+    unsigned start = (unsigned)(fs_load_acquire(&inside->__g1_start.__value64) >> 1);
+    unsigned signalled = (sequence & 1) ^ 1;
+    unsigned left = fs_load_acquire(&inside->__g_size[signalled]);
+    unsigned gave_up = -fs_load_acquire(&inside->__g_size[signalled ^ 1]);
+    unsigned fresh = (unsigned)(sequence >> 1) - start - (size >> 2) - gave_up;
+    return (struct fs_cond_groups){(size & 3) != 0, signalled, left, fresh};
+}
+
 /* True if pthread_cond_signal (or _broadcast) would wait for a waiter that does not leave. */
 bool fs_cond_signal_blocks(const pthread_cond_t *cond, bool broadcast);
 

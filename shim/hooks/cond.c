@@ -120,11 +120,8 @@ FS_EXPORT int cnd_timedwait(cnd_t *restrict cond, mtx_t *restrict mutex,
 }
 
 #define WAKE(name, type)                                                                           \
-    static __attribute__((noinline)) int slowly_##name(type *cond, const void *caller) {           \
-        FS_PASS_FOR(caller, FS_KIND_COND, cond, fs_real.name(cond));                               \
-    }                                                                                              \
     static __attribute__((noinline)) int wake_by_##name(type *cond, const void *caller) {          \
-        FS_FAST_PASS(FS_KIND_COND, cond, caller, fs_real.name(cond), slowly_##name);               \
+        FS_PASS_FOR(caller, FS_KIND_COND, cond, fs_real.name(cond));                               \
     }                                                                                              \
     FS_EXPORT int name(type *cond) {                                                               \
         return fs_fast_nobody_waits((const pthread_cond_t *)cond)                                  \

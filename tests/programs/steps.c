@@ -201,16 +201,18 @@ static int semaphores(const void *arg) {
     return forks_at_each_step(&kind);
 }
 
-/* Others are counted as waiters of the condition variable, and none has to be woken: the call takes the lock inside it
- * all the same. */
-static pthread_cond_t cond = {.__data = {.__wrefs = 2 << 3}};
+/* Each time there is a waiter more, which does not sleep: the call takes the lock inside the condition variable, but
+ * wakes nobody. */
+static pthread_cond_t cond = {.__data = {.__wrefs = 1 << 3}};
 
 static int signal_and_lock(void *mutex) {
+    cond.__data.__wseq.__value64 += 1 << 1;
     HZ_IS(pthread_cond_signal(&cond), 0);
     return pthread_mutex_lock(mutex);
 }
 
 static int signal_and_trylock(void *mutex) {
+    cond.__data.__wseq.__value64 += 1 << 1;
     HZ_IS(pthread_cond_signal(&cond), 0);
     return pthread_mutex_trylock(mutex);
 }

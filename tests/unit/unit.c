@@ -27,6 +27,7 @@
 #include "../../shim/safepoint.h"
 #include "../../shim/sys.h"
 #include "../programs/calls.h"
+#include "signals.h"
 
 static void expect_success(pid_t child) {
     int status = -1;
@@ -788,13 +789,19 @@ START_TEST(a_handler_may_fork_at_every_instruction) {
 END_TEST
 
 static void lock_outer(void) { pthread_mutex_lock(&outer_mutex); }
-static int pthread_cond_signal_of(void *cond) { return pthread_cond_signal(cond); }
-static int pthread_cond_broadcast_of(void *cond) { return pthread_cond_broadcast(cond); }
+/* With one waiter more, which does not sleep yet. */
+static int signal_waiter(void *cond) {
+    ((pthread_cond_t *)cond)->__data.__wseq.__value64 += 1 << 1;
+    return pthread_cond_signal(cond);
+}
+static int broadcast_waiter(void *cond) {
+    ((pthread_cond_t *)cond)->__data.__wseq.__value64 += 1 << 1;
+    return pthread_cond_broadcast(cond);
+}
 
-/* Where somebody is counted as a waiter, so that glibc's function has to be called, but nobody is left to be woken. */
 START_TEST(a_handler_may_do_so_at_every_instruction_of_a_signal) {
     struct fs_thread *self = fs_current();
-    int (*const wake)(void *) = _i == 0 ? pthread_cond_signal_of : pthread_cond_broadcast_of;
+    int (*const wake)(void *) = _i == 0 ? signal_waiter : broadcast_waiter;
     if (!prepare_steps(false)) {
         return;
     }
@@ -1413,6 +1420,7 @@ static Suite *suite(void) {
     tcase_add_test(parts, a_thread_runs_or_it_sleeps);
     tcase_add_test(parts, a_handler_that_interrupts_libc_is_seen_from_within);
     suite_add_tcase(all, parts);
+    suite_add_tcase(all, signals_tests());
     return all;
 }
 

@@ -1,0 +1,3 @@
+#include <check.h>
+
+TCase *signals_tests(void);

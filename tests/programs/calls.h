@@ -25,4 +25,19 @@ CALL(sem_trywait, sem_t)
 CALL(sem_post, sem_t)
 #undef CALL
 
+/* Signals with one waiter more to reach, which does not sleep yet: the call takes the lock inside the condition
+ * variable, but wakes nobody. */
+#define COND_WITH_WAITERS                                                                          \
+    {                                                                                              \
+        .__data = {.__wrefs = 1 << 3 }                                                             \
+    }
+#define CALL_WITH_WAITER(name)                                                                     \
+    static __attribute__((unused)) int name##_waiter(void *cond) {                                 \
+        ((pthread_cond_t *)cond)->__data.__wseq.__value64 += 1 << 1;                               \
+        return pthread_cond_##name(cond);                                                          \
+    }
+CALL_WITH_WAITER(signal)
+CALL_WITH_WAITER(broadcast)
+#undef CALL_WITH_WAITER
+
 #endif

@@ -201,19 +201,15 @@ static int semaphores(const void *arg) {
     return forks_at_each_step(&kind);
 }
 
-/* Each time there is a waiter more, which does not sleep: the call takes the lock inside the condition variable, but
- * wakes nobody. */
-static pthread_cond_t cond = {.__data = {.__wrefs = 1 << 3}};
+static pthread_cond_t cond = COND_WITH_WAITERS;
 
 static int signal_and_lock(void *mutex) {
-    cond.__data.__wseq.__value64 += 1 << 1;
-    HZ_IS(pthread_cond_signal(&cond), 0);
+    HZ_IS(signal_waiter(&cond), 0);
     return pthread_mutex_lock(mutex);
 }
 
 static int signal_and_trylock(void *mutex) {
-    cond.__data.__wseq.__value64 += 1 << 1;
-    HZ_IS(pthread_cond_signal(&cond), 0);
+    HZ_IS(signal_waiter(&cond), 0);
     return pthread_mutex_trylock(mutex);
 }
 

@@ -789,15 +789,6 @@ START_TEST(a_handler_may_fork_at_every_instruction) {
 END_TEST
 
 static void lock_outer(void) { pthread_mutex_lock(&outer_mutex); }
-/* With one waiter more, which does not sleep yet. */
-static int signal_waiter(void *cond) {
-    ((pthread_cond_t *)cond)->__data.__wseq.__value64 += 1 << 1;
-    return pthread_cond_signal(cond);
-}
-static int broadcast_waiter(void *cond) {
-    ((pthread_cond_t *)cond)->__data.__wseq.__value64 += 1 << 1;
-    return pthread_cond_broadcast(cond);
-}
 
 START_TEST(a_handler_may_do_so_at_every_instruction_of_a_signal) {
     struct fs_thread *self = fs_current();
@@ -807,7 +798,7 @@ START_TEST(a_handler_may_do_so_at_every_instruction_of_a_signal) {
     }
     int at = 1, kept = 0;
     for (bool more = true; more; at++) {
-        pthread_cond_t cond = {.__data = {.__wrefs = 1 << 3}};
+        pthread_cond_t cond = COND_WITH_WAITERS;
         stepped(wake, &cond, at, lock_and_unlock);
         ck_assert_uint_eq(self->depth, 0);
         stepped(wake, &cond, at, prune_there);
